@@ -1,0 +1,33 @@
+"""Vitrail: vision foundation models that see, talk and imagine.
+
+Everything here is imported when it is first used: `import vitrail` alone touches neither torch nor a model.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vitrail.errors import CheckpointError, ImageError, UsageError, VitrailError
+
+if TYPE_CHECKING:
+    from vitrail.checkpoints.load import load
+    from vitrail.checkpoints.save import convert, save
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "load": "vitrail.checkpoints.load",
+    "save": "vitrail.checkpoints.save",
+    "convert": "vitrail.checkpoints.save",
+}
+
+__all__ = ["CheckpointError", "ImageError", "UsageError", "VitrailError", "__version__", "convert", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'vitrail' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

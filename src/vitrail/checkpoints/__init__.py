@@ -1,0 +1,1 @@
+"""Find a checkpoint, read it, rename it: one publisher's layout a file."""

@@ -1,0 +1,261 @@
+"""Find a checkpoint and open its files: in the box, in a folder, as one file, or on the hub. No code in it is ever run."""
+
+import difflib
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vitrail.checkpoints.box import box_names, open_box
+from vitrail.checkpoints.layout import Description
+from vitrail.errors import CheckpointError
+from vitrail.registry import published
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_WEIGHTS = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+_PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: nothing has been read but its headers.
+
+    Attributes:
+        name: what the user called it.
+        description: what its files say.
+        tensors: its tensors by the publisher's names; each is mapped from the file when asked for.
+        licence: an SPDX identifier, where the checkpoint says.
+    """
+
+    name: str
+    description: Description
+    tensors: Mapping[str, Tensor]
+    licence: str | None = None
+
+
+class SafeTensors(Mapping[str, Tensor]):
+    """The tensors of one or more safetensors files, memory-mapped: a tensor is read when its numbers are."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._files: dict[str, Any] = {}
+        self.metadata: dict[str, str] = {}
+        for path in paths:
+            try:
+                file = safe_open(path, framework="pt")
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is not a whole safetensors file ({_first_line(error)})") from None
+            self._files.update(dict.fromkeys(file.keys(), file))
+            self.metadata.update(file.metadata() or {})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, from the headers alone."""
+        return {name: tuple(file.get_slice(name).get_shape()) for name, file in self._files.items()}
+
+
+def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Checkpoint:
+    """Find a checkpoint and read its headers.
+
+    Looked for in this order: a name in the box, a folder or file that exists, a published name of the registry, a hub id
+    `org/name[@revision]`.
+
+    Args:
+        name_or_path: what the user called it.
+        architecture: timm's name of the network, for a bare state dict that does not say what it is.
+
+    Raises:
+        CheckpointError: it cannot be found, fetched, or is broken.
+    """
+    if name_or_path in box_names():
+        path, config, licence = open_box(name_or_path)
+        return _open_file(name_or_path, path, config, licence)
+    path = Path(name_or_path).expanduser()
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):  # a name too long or with a null byte is no path
+        exists = is_folder = False
+    if exists and not is_folder:
+        return _open_file(name_or_path, path, {"architecture": architecture} if architecture else None)
+    if is_folder:
+        return _open_folder(name_or_path, path, architecture)
+    known = published(name_or_path)
+    hub_id = _HUB_ID.fullmatch(known[1].hub if known else name_or_path)
+    if hub_id is None or path.suffix in (".safetensors", ".pth", ".bin", ".pt") or name_or_path.startswith((".", "/", "~")):
+        raise CheckpointError(_not_found(name_or_path))
+    folder = _fetch(name_or_path, hub_id["repo"], hub_id["revision"])
+    return _open_folder(name_or_path, folder, architecture, known[1].licence if known else None)
+
+
+def _not_found(name: str) -> str:
+    close = difflib.get_close_matches(name, box_names(), n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "; `vitrail models` lists the names there are"
+    return f"there is no model '{name}': it is not in the box, no such file or folder exists, and it is no hub id{hint}"
+
+
+def _open_folder(name: str, folder: Path, architecture: str | None, licence: str | None = None) -> Checkpoint:
+    weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
+    if weights is None:
+        loose = sorted(folder.glob("*.safetensors"))
+        if len(loose) != 1:
+            raise CheckpointError(f"the folder {folder} holds no weights: none of {', '.join(_WEIGHTS[1::2])} is there")
+        weights = loose[0]
+    config_file = folder / "config.json"
+    if config_file.is_file():
+        config = _read_json(config_file)
+    elif architecture:
+        config = {"architecture": architecture}
+    else:
+        config = None
+    preprocessor = next((_read_json(folder / file) for file in _PREPROCESSORS if (folder / file).is_file()), {})
+    return _open_file(name, weights, config, licence or _licence_of(folder), preprocessor)
+
+
+def _open_file(
+    name: str,
+    path: Path,
+    config: Mapping[str, Any] | None,
+    licence: str | None = None,
+    preprocessor: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    tensors: Mapping[str, Tensor]
+    if path.name.endswith(".index.json"):
+        paths = _shards(path)
+        tensors = SafeTensors(paths) if path.name == _WEIGHTS[0] else {k: v for p in paths for k, v in _unpickle(p).items()}
+    elif path.suffix == ".safetensors":
+        tensors = SafeTensors([path])
+    else:
+        tensors = _unpickle(path)
+    if isinstance(tensors, SafeTensors):
+        shapes = tensors.shapes()
+        if "vitrail" in tensors.metadata:  # our own form says everything in the file itself
+            config = {"vitrail": json.loads(tensors.metadata["vitrail"])}
+    else:
+        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if config is None:
+        where = f"the folder {path.parent} has no config.json" if path.name in _WEIGHTS else f"{path} is a bare state dict"
+        raise CheckpointError(f"{where}: name its network (--architecture vit_base_patch16_224, say)")
+    return Checkpoint(name, Description(config, preprocessor or {}, shapes), tensors, licence)
+
+
+def _shards(index: Path) -> list[Path]:
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{index} has no weight map")
+    paths = []
+    for name in sorted(set(map(str, names.values()))):
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} points outside its folder, to '{name}'")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index.parent} lacks the shard '{name}' that its index names")
+        paths.append(index.parent / name)
+    return paths
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """A state dict saved by torch.save, with nothing but tensors in it."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} is not a plain state dict: it is damaged, or holds Python objects, and Vitrail never runs code from a "
+            "checkpoint"
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint ({_first_line(error)})") from None
+    for wrapper in ("state_dict", "model"):  # what training scripts wrap it in
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path} is not a state dict: it holds other things than named tensors")
+    return state
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({_first_line(error)})") from None
+    if not isinstance(parsed, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return parsed
+
+
+def _licence_of(folder: Path) -> str | None:
+    """The licence in the front matter of a hub card."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    front = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+    found = re.search(r"^license:\s*[\"']?([\w.+-]+)", front, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _fetch(name: str, repo: str, revision: str | None) -> Path:
+    """The folder of the local hub cache that holds a hub checkpoint, after fetching what of it is missing."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def get(file: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(repo, file, revision=revision))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    try:
+        weights = next((found for file in _WEIGHTS if (found := get(file))), None)
+        if weights is None:
+            raise CheckpointError(f"'{name}' on the hub holds no weights that Vitrail reads ({', '.join(_WEIGHTS[1::2])})")
+        if weights.name.endswith(".index.json"):
+            for shard in sorted(set(map(str, _read_json(weights).get("weight_map", {}).values()))):
+                get(shard)
+        for file in ("config.json", *_PREPROCESSORS, "README.md"):
+            get(file)
+    except GatedRepoError:
+        raise CheckpointError(f"'{name}' is gated: accept its terms on the hub and log in with `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"'{repo}' on the hub has no revision '{revision}'") from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(f"there is no '{name}' on the hub (or it is private: log in with `hf auth login`)") from None
+    except HFValidationError:
+        raise CheckpointError(_not_found(name)) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"'{name}' is not in the box, no such folder exists, it is not in the hub's local cache, and the hub cannot be "
+            f"reached ({_first_line(error.__cause__ or error)})"
+        ) from None
+    return weights.parent
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")[:200]

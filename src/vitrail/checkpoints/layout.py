@@ -1,0 +1,224 @@
+"""What a publisher's layout is: a table between its names and ours that runs both ways.
+
+A table is a list of rows. A row says how one of our tensors is made of the publisher's:
+
+    Row("norm.{p}", "vit.layernorm.{p}")
+    Row("blocks.{i}.attention.qkv.{p}", Joined("…query.{p}", "…key.{p}", "…value.{p}"))
+
+`{i}` and `{j}` stand for numbers, `{rest}` for the rest of a name, any other braces for a piece without dots. Reading looks every tensor of
+our network up in the table; writing follows the same rows backwards. So `load` and `save` are each other's inverse.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import CheckpointError
+from vitrail.imaging.preprocess import Preprocess
+from vitrail.models.model import Model
+
+Shapes = Mapping[str, tuple[int, ...]]
+OPTIONAL = (r".*\.num_batches_tracked",)  # ours that a checkpoint may lack: they count training steps and start at zero
+
+
+class Joined(tuple[str, ...]):
+    """The publisher keeps apart what we keep in one tensor: its parts, one below the other along dimension 0."""
+
+    def __new__(cls, *names: str) -> "Joined":
+        """The names of the parts, in order."""
+        return super().__new__(cls, names)
+
+
+class Row:
+    """One of our tensors and how the publisher spells it.
+
+    Args:
+        ours: pattern of our name.
+        theirs: pattern of the publisher's name, or `Joined` patterns; what `save` writes.
+        also: other spellings that are read: newer and older versions of the publisher's library.
+    """
+
+    def __init__(self, ours: str, theirs: str | Joined, *also: str | Joined) -> None:
+        self.pattern = re.compile(_regex(ours))
+        self.spellings = [spelling if isinstance(spelling, Joined) else Joined(spelling) for spelling in (theirs, *also)]
+
+    def match(self, ours: str) -> list[tuple[str, ...]] | None:
+        """Every spelling of one of our tensors, the written one first; None when the row is about other tensors."""
+        found = self.pattern.fullmatch(ours)
+        if found is None:
+            return None
+        return [tuple(part.format(**found.groupdict()) for part in spelling) for spelling in self.spellings]
+
+
+_WILDCARDS = {"i": r"[0-9]+", "j": r"[0-9]+", "rest": r".+"}
+
+
+def _regex(pattern: str) -> str:
+    pieces = re.split(r"\{(\w+)\}", pattern)
+    for position in range(1, len(pieces), 2):
+        name = pieces[position]
+        pieces[position] = f"(?P<{name}>{_WILDCARDS.get(name, r'[^.]+')})"
+    pieces[::2] = [re.escape(piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint that its publisher has put on the hub.
+
+    Attributes:
+        config: our config for it.
+        hub: its hub id, "google/vit-base-patch16-224".
+        licence: SPDX identifier.
+        preprocess: how its pictures are prepared, where the checkpoint ships no file that says so.
+    """
+
+    config: Any
+    hub: str
+    licence: str
+    preprocess: Preprocess | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint's files say besides the tensors.
+
+    Attributes:
+        config: the parsed config.json, or what stands for it.
+        preprocessor: the parsed preprocessor_config.json, {} where there is none.
+        shapes: name -> shape of every tensor in the checkpoint.
+    """
+
+    config: Mapping[str, Any]
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Shapes = field(default_factory=dict)
+
+
+class Layout(ABC):
+    """One publisher's form of one family."""
+
+    library: str  # "transformers", "timm"
+    family: str  # a name of the registry
+    model: type[Model]
+    published: Mapping[str, Published]  # by the name the publisher gives it
+    base_prefix: str = ""  # what stands before the names of the backbone when a head is on top
+    ignored: Sequence[str] = ()  # patterns of the publisher's tensors that hold no weights
+
+    @abstractmethod
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """Whether this config.json is of this layout and family."""
+
+    @abstractmethod
+    def read_config(self, description: Description) -> Any:
+        """The publisher's config -> ours. KeyError, TypeError and ValueError are reported as a broken config."""
+
+    @abstractmethod
+    def write_config(self, model: Model) -> dict[str, Any]:
+        """Our model's config -> the publisher's config.json. CheckpointError where it cannot be said."""
+
+    @abstractmethod
+    def rows(self, config: Any) -> list[Row]:
+        """The table for a network of this config."""
+
+    @abstractmethod
+    def read_preprocess(self, description: Description, config: Any) -> Preprocess:
+        """How the checkpoint wants its pictures."""
+
+    @abstractmethod
+    def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
+        """Files that say so, by name: {"preprocessor_config.json": {…}}; {} where config.json says it."""
+
+    @abstractmethod
+    def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
+        """The classes' names, None where the checkpoint does not say."""
+
+    def can_write(self, config: Any) -> bool:
+        """Whether a network of this config belongs here, where a library has several layouts for one family."""
+        return True
+
+    def before_writing(self, model: Model) -> Model:
+        """The same network in the form this layout can say: `model` itself unless something must be folded."""
+        return model
+
+
+def find_rows(names: Iterable[str], rows: Sequence[Row]) -> dict[str, list[tuple[str, ...]]]:
+    """Our names -> every spelling of each. A name that no row knows is a defect of the table: KeyError."""
+    plan = {}
+    for name in names:
+        spellings = next((found for row in rows if (found := row.match(name)) is not None), None)
+        if spellings is None:
+            raise KeyError(f"no row of the layout speaks of '{name}'")
+        plan[name] = spellings
+    return plan
+
+
+def to_ours(layout: Layout, model: Model, tensors: Mapping[str, Tensor], shapes: Shapes, where: str) -> dict[str, Tensor]:
+    """The publisher's tensors under our names, ready for `load_state_dict(assign=True)`.
+
+    Args:
+        layout: whose form the checkpoint has.
+        model: the network they are for, on the meta device.
+        tensors: the checkpoint's tensors by name, read when asked for.
+        shapes: their shapes.
+        where: what to call the checkpoint in an error.
+
+    Raises:
+        CheckpointError: tensors are missing, misshapen or left over; the sentence names them.
+    """
+    bare = not any(name.startswith(layout.base_prefix) for name in shapes)  # a backbone saved without a head
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    chosen: dict[str, tuple[str, ...]] = {}
+    missing, misshapen = [], []
+    for name, spellings in find_rows(wanted, layout.rows(model.config)).items():
+        if bare:
+            spellings = [tuple(part.removeprefix(layout.base_prefix) for part in spelling) for spelling in spellings]
+        parts = next((spelling for spelling in spellings if all(part in shapes for part in spelling)), None)
+        if parts is None:
+            if not _matches(name, OPTIONAL):
+                missing.append(next(part for part in spellings[0] if part not in shapes))
+            continue
+        chosen[name] = parts
+        part_shape = wanted[name] if len(parts) == 1 else (wanted[name][0] // len(parts), *wanted[name][1:])
+        misshapen += [
+            f"'{part}' of shape {shapes[part]} where {part_shape} is wanted" for part in parts if shapes[part] != part_shape
+        ]
+    used = {part for parts in chosen.values() for part in parts}
+    extra = sorted(name for name in shapes if name not in used and not _matches(name, layout.ignored))
+    problems = [
+        f"lacks {_some(missing, quote=True)}" if missing else "",
+        f"has {_some(misshapen)}" if misshapen else "",
+        f"has {_some(extra, quote=True)}, which a {layout.family} network does not know" if extra else "",
+    ]
+    if any(problems):
+        raise CheckpointError(f"{where} {' and '.join(filter(None, problems))}")
+    return {name: _join([tensors[part] for part in parts]) for name, parts in chosen.items()}
+
+
+def to_theirs(layout: Layout, model: Model) -> dict[str, Tensor]:
+    """Our model's tensors under the publisher's names."""
+    state = model.state_dict()
+    with_head = not isinstance(model.head, torch.nn.Identity)
+    theirs: dict[str, Tensor] = {}
+    for name, spellings in find_rows(state, layout.rows(model.config)).items():
+        parts = spellings[0]
+        for part, tensor in zip(parts, state[name].chunk(len(parts)) if len(parts) > 1 else [state[name]], strict=True):
+            theirs[part if with_head else part.removeprefix(layout.base_prefix)] = tensor.detach().contiguous()
+    return theirs
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _some(things: Sequence[str], *, quote: bool = False, most: int = 3) -> str:
+    shown = ", ".join(f"'{thing}'" if quote else thing for thing in things[:most])
+    return shown if len(things) <= most else f"{shown} and {len(things) - most} more"

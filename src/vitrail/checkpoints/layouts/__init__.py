@@ -1,0 +1,1 @@
+"""One publisher's layout of one family a file."""

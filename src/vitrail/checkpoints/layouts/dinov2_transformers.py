@@ -1,0 +1,161 @@
+"""DINOv2 as the transformers library publishes it."""
+
+from dataclasses import replace
+from typing import Any
+
+from vitrail.checkpoints.layout import Description, Published, Row
+from vitrail.checkpoints.layouts.vit_transformers import embedding_rows, encoder_rows
+from vitrail.checkpoints.transformers import TransformersLayout, labels_config, read_size, write_size
+from vitrail.errors import CheckpointError
+from vitrail.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from vitrail.models.dinov2 import DINOv2, DINOv2Config, rearranged
+from vitrail.models.model import Model
+
+SMALL = DINOv2Config()  # 2304.07193, Table 17
+BASE = replace(SMALL, width=768, heads=12, mlp_width=3072)
+LARGE = replace(SMALL, width=1024, depth=24, heads=16, mlp_width=4096)
+GIANT = replace(SMALL, width=1536, depth=40, heads=24, mlp="swiglu", mlp_width=4096)
+SIZES = {"small": SMALL, "base": BASE, "large": LARGE, "giant": GIANT}
+
+
+def gate_width(width: int, ratio: float) -> int:
+    """Hidden width of the gated MLP: two thirds of the plain one's, up to a multiple of eight. Appendix B ("SwiGLU")."""
+    return (int(int(width * ratio) * 2 / 3) + 7) // 8 * 8
+
+
+class DINOv2Transformers(TransformersLayout):
+    """`model_type: dinov2`: Dinov2Model and Dinov2ForImageClassification."""
+
+    family = "dinov2"
+    model = DINOv2
+    model_type = "dinov2"
+    base_prefix = "dinov2."
+    processor = "BitImageProcessor"
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    architectures = ("Dinov2Model", "Dinov2ForImageClassification")
+    published = {
+        **{f"facebook/dinov2-{size}": Published(config, f"facebook/dinov2-{size}", "Apache-2.0") for size, config in SIZES.items()},
+        **{
+            f"facebook/dinov2-{size}-imagenet1k-1-layer": Published(
+                replace(config, classes=1000, pooling="class+mean"), f"facebook/dinov2-{size}-imagenet1k-1-layer", "Apache-2.0"
+            )
+            for size, config in SIZES.items()
+        },
+    }
+
+    def read_config(self, description: Description) -> DINOv2Config:
+        """config.json -> DINOv2Config; whether there are a head and a mask token is read from the tensors' names."""
+        config, shapes = description.config, description.shapes
+        if config.get("hidden_act", "gelu") != "gelu":
+            raise CheckpointError(f"a DINOv2 with the activation '{config['hidden_act']}' is not one that Vitrail knows")
+        width, ratio, gated = config["hidden_size"], config.get("mlp_ratio", 4), config.get("use_swiglu_ffn", False)
+        classes = shapes.get("classifier.weight", (0,))[0]
+        return DINOv2Config(
+            image_size=read_size(config["image_size"]),
+            patch_size=read_size(config["patch_size"]),
+            channels=config.get("num_channels", 3),
+            width=width,
+            depth=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            mlp="swiglu" if gated else "gelu",
+            mlp_width=gate_width(width, ratio) if gated else int(width * ratio),
+            registers=self.read_registers(description),
+            classes=classes,
+            norm_eps=config.get("layer_norm_eps", 1e-6),
+            qkv_bias=config.get("qkv_bias", True),
+            layer_scale=config.get("layerscale_value", 1.0),
+            pooling="class+mean" if classes else "class",
+            mask_token=any(name.endswith("embeddings.mask_token") for name in shapes),
+            antialias=self.antialias,
+        )
+
+    antialias = False
+
+    def read_registers(self, description: Description) -> int:
+        """How many register tokens there are."""
+        return 0
+
+    def write_config(self, model: Model) -> dict[str, Any]:
+        """DINOv2Config -> config.json."""
+        config = model.config
+        if config.classes and config.pooling != "class+mean":
+            raise CheckpointError("the transformers layout's head reads the class token and the patches' mean, this network's does not")
+        ratio = 4 if config.mlp == "swiglu" else config.mlp_width / config.width
+        if ratio != int(ratio) or (config.mlp == "swiglu" and gate_width(config.width, ratio) != config.mlp_width):
+            raise CheckpointError(f"the transformers layout cannot say an MLP of width {config.mlp_width} on tokens of {config.width}")
+        return {
+            "architectures": [self.architectures[bool(config.classes)]],
+            "model_type": self.model_type,
+            "image_size": write_size(config.image_size),
+            "patch_size": write_size(config.patch_size),
+            "num_channels": config.channels,
+            "hidden_size": config.width,
+            "num_hidden_layers": config.depth,
+            "num_attention_heads": config.heads,
+            "mlp_ratio": int(ratio),
+            "use_swiglu_ffn": config.mlp == "swiglu",
+            "layer_norm_eps": config.norm_eps,
+            "qkv_bias": config.qkv_bias,
+            "layerscale_value": config.layer_scale,
+            "use_mask_token": config.mask_token,
+            **({"num_register_tokens": config.registers} if config.registers else {}),
+            **(labels_config(model) if config.classes else {}),
+        }
+
+    def can_write(self, config: DINOv2Config) -> bool:
+        """Networks without registers; those with have a `model_type` of their own."""
+        return not config.registers
+
+    def before_writing(self, model: Model) -> Model:
+        """Keep the class token's position apart, where timm's form has added it to the token."""
+        assert isinstance(model, DINOv2)
+        return rearranged(model, class_position=True, mask_token=model.config.mask_token)
+
+    def rows(self, config: DINOv2Config) -> list[Row]:
+        """The table."""
+        base = self.base_prefix
+        old, new = f"{base}encoder.layer.{{i}}.", f"{base}layers.{{i}}."
+        up, down = ("weights_in", "weights_out") if config.mlp == "swiglu" else ("fc1", "fc2")
+        return [
+            *embedding_rows(base),
+            *encoder_rows(base, "norm1", "norm2"),
+            Row("blocks.{i}.mlp.up.{p}", f"{old}mlp.{up}.{{p}}", f"{new}mlp.{up}.{{p}}"),
+            Row("blocks.{i}.mlp.down.{p}", f"{old}mlp.{down}.{{p}}", f"{new}mlp.{down}.{{p}}"),
+            Row("blocks.{i}.scale{j}.gain", f"{old}layer_scale{{j}}.lambda1", f"{new}layer_scale{{j}}.lambda1"),
+            Row("mask_token", f"{base}embeddings.mask_token"),
+            Row("register_tokens", f"{base}embeddings.register_tokens"),
+            Row("head.{p}", "classifier.{p}"),
+        ]
+
+
+class DINOv2WithRegistersTransformers(DINOv2Transformers):
+    """`model_type: dinov2_with_registers`."""
+
+    model_type = "dinov2_with_registers"
+    base_prefix = "dinov2_with_registers."
+    architectures = ("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification")
+    antialias = True
+    published = {
+        **{
+            f"facebook/dinov2-with-registers-{size}": Published(
+                replace(config, registers=4, antialias=True), f"facebook/dinov2-with-registers-{size}", "Apache-2.0"
+            )
+            for size, config in SIZES.items()
+        },
+        **{
+            f"facebook/dinov2-with-registers-{size}-imagenet1k-1-layer": Published(
+                replace(config, registers=4, antialias=True, classes=1000, pooling="class+mean"),
+                f"facebook/dinov2-with-registers-{size}-imagenet1k-1-layer",
+                "Apache-2.0",
+            )
+            for size, config in SIZES.items()
+        },
+    }
+
+    def read_registers(self, description: Description) -> int:
+        """From config.json."""
+        return description.config["num_register_tokens"]
+
+    def can_write(self, config: DINOv2Config) -> bool:
+        """Networks with registers."""
+        return config.registers > 0

@@ -1,0 +1,121 @@
+"""`vitrail.save` and `vitrail.convert`: write a network in a publisher's own form."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitrail import registry
+from vitrail.checkpoints.layout import Layout, to_theirs
+from vitrail.checkpoints.load import load
+from vitrail.checkpoints.native import NativeLayout
+from vitrail.errors import CheckpointError, UsageError
+from vitrail.models.model import Model
+
+LAYOUTS = ("vitrail", "transformers", "timm")
+
+
+def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
+    """Write a network so that the publisher's library, or `load`, reads it back.
+
+    What is written appears whole or not at all.
+
+    Args:
+        model: a loaded network, or one built in Python with its `preprocess` set.
+        path: a folder that does not exist yet or holds nothing; for Vitrail's own layout also a `.safetensors` file.
+        layout: "transformers", "timm" or "vitrail"; by default the one it was loaded from, or else "vitrail".
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: there is no such layout.
+        CheckpointError: the layout has no words for this network, or the path cannot be written.
+    """
+    path = Path(path)
+    library = layout or (model.origin.layout if model.origin and model.origin.layout in LAYOUTS else "vitrail")
+    if library == "vitrail":
+        header = {"vitrail": json.dumps(NativeLayout(model.family).write_config(model))}
+        if path.suffix == ".safetensors":
+            with _reported(path):
+                _write_atomically(path, model.state_dict(), header)
+        else:
+            _write_folder(path, {}, model.state_dict(), header)
+        return path
+    chosen = _layout_for(model, library)
+    model = chosen.before_writing(model)
+    files = {"config.json": chosen.write_config(model), **chosen.write_preprocess(model.preprocess)}
+    _write_folder(path, files, to_theirs(chosen, model), {"format": "pt"})
+    return path
+
+
+def convert(source: str, destination: str | Path, *, layout: str, architecture: str | None = None) -> dict[str, tuple[Any, Any]]:
+    """Read a checkpoint in any layout and write it in another.
+
+    Returns:
+        What the new layout could not hold: config field -> (value before, value after). A norm's ε, mostly.
+
+    Raises:
+        UsageError, CheckpointError: as `load` and `save` raise them.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"there is no layout '{layout}'; there are {', '.join(LAYOUTS)}")
+    model = load(source, architecture=architecture)
+    written = load(str(save(model, destination, layout=layout)))
+    before, after = dataclasses.asdict(model.config), dataclasses.asdict(written.config)
+    return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+
+
+def _layout_for(model: Model, library: str) -> Layout:
+    """The layout of a library that can say this network."""
+    if library not in LAYOUTS:
+        raise UsageError(f"there is no layout '{library}'; there are {', '.join(LAYOUTS)}")
+    candidates = [layout for layout in registry.FAMILIES[model.family].load_layouts() if layout.library == library]
+    if not candidates:
+        raise CheckpointError(f"{library} publishes no {model.family} networks")
+    return next((layout for layout in candidates if layout.can_write(model.config)), candidates[0])
+
+
+def _write_folder(folder: Path, files: dict[str, dict[str, Any]], tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """Write everything beside its place and move it there at once."""
+    with _reported(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CheckpointError(f"{folder} is there already: name a folder that does not exist, or an empty one")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, content in files.items():
+                (scratch / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            save_file(tensors, scratch / "model.safetensors", metadata=header)
+            scratch.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_atomically(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch, metadata=header)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror or error})") from None

@@ -1,0 +1,88 @@
+"""What all layouts of the transformers library have in common."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from vitrail.checkpoints.layout import Description, Layout
+from vitrail.checkpoints.preprocessors import from_transformers, to_transformers
+from vitrail.errors import CheckpointError
+from vitrail.imaging.preprocess import Preprocess, Resize
+from vitrail.models.model import Model
+from vitrail.nn.patches import pair
+
+_ACTIVATIONS = {  # transformers' names for `hidden_act` -> ours; the first of equals is written
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+class TransformersLayout(Layout):
+    """A folder with config.json (`model_type` says the family), safetensors and preprocessor_config.json."""
+
+    library = "transformers"
+    model_type: ClassVar[str]
+    processor: ClassVar[str]  # the image processor class that is written
+    mean: ClassVar[tuple[float, ...]]  # that processor's, for a checkpoint that ships no preprocessor file
+    std: ClassVar[tuple[float, ...]]
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """By `model_type`."""
+        return config.get("model_type") == self.model_type
+
+    def read_preprocess(self, description: Description, config: Any) -> Preprocess:
+        """From preprocessor_config.json; without one, resize to the network's size and normalise as its processor does."""
+        if description.preprocessor:
+            return from_transformers(description.preprocessor, self.processor)
+        mode, count = ("L", 1) if config.channels == 1 else ("RGB", 3)
+        return Preprocess(Resize(pair(config.image_size)), mode=mode, mean=self.mean[:count], std=self.std[:count])
+
+    def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
+        """preprocessor_config.json."""
+        return {"preprocessor_config.json": to_transformers(preprocess, self.processor)}
+
+    def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
+        """From id2label, unless it only counts (LABEL_0, LABEL_1, …)."""
+        names = description.config.get("id2label") or {}
+        labels = tuple(str(names.get(str(index), names.get(index, ""))) for index in range(config.classes))
+        counted = tuple(f"LABEL_{index}" for index in range(config.classes))
+        return labels if all(labels) and labels not in ((), counted) else None
+
+
+def labels_config(model: Model) -> dict[str, Any]:
+    """id2label and label2id of a network with a head; they tell transformers how many classes there are."""
+    count = model.config.classes
+    labels = model.labels or tuple(f"LABEL_{index}" for index in range(count))
+    return {
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def read_activation(name: str) -> str:
+    """Our name of transformers' `hidden_act`."""
+    if name not in _ACTIVATIONS:
+        raise CheckpointError(f"the activation '{name}' is not one that this family is known with")
+    return _ACTIVATIONS[name]
+
+
+def write_activation(name: str) -> str:
+    """transformers' `hidden_act` for our name."""
+    return next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == name)
+
+
+def read_size(size: int | list[int] | tuple[int, int]) -> int | tuple[int, int]:
+    """An image or patch size: one number, or [height, width], which becomes one number when both are equal."""
+    if isinstance(size, int):
+        return size
+    height, width = size
+    return int(height) if height == width else (int(height), int(width))
+
+
+def write_size(size: int | tuple[int, int]) -> int | list[int]:
+    """An image or patch size as JSON has it."""
+    return size if isinstance(size, int) else list(size)

@@ -1,0 +1,1 @@
+"""Open pictures safely, prepare them for a network, and draw on them."""

@@ -1,0 +1,1 @@
+"""The families, one a file. Each reads like its paper."""

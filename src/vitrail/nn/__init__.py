@@ -1,0 +1,1 @@
+"""Tiles: the pieces every model is cut from. They know only torch."""

@@ -1,0 +1,69 @@
+"""Multi-head attention, and a way to watch it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: softmax(Q Kᵀ / √d) V in every head. Vaswani et al. 2017 (1706.03762), §3.2.
+
+    Queries, keys and values come from one product; the softmax is fused with both of its products, so the (N, N)
+    weights are never stored. `weights` computes them for those who want to look.
+
+    Args:
+        width: D, the width of a token.
+        heads: how many heads share it; must divide `width`.
+        qkv_bias: whether queries, keys and values have a bias.
+    """
+
+    def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"width {width} cannot be shared by {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        queries, keys, values = self._split(tokens)
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        """How much each token attends to each other: (B, N, D) -> (B, heads, N, N), float32, rows that sum to 1."""
+        queries, keys, _ = self._split(tokens)
+        scores = queries.float() @ keys.float().transpose(-1, -2) / queries.shape[-1] ** 0.5
+        return scores.softmax(-1)
+
+    def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> three of (B, heads, N, D / heads)."""
+        queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return queries, keys, values
+
+
+@contextmanager
+def watch_attention(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the attention weights of every self-attention of `model`, in the order they run.
+
+        with watch_attention(model) as weights:
+            model(images)
+        # weights: one (B, heads, N, N) float32 tensor a layer
+    """
+    collected: list[Tensor] = []
+
+    def collect(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, Attention)
+        with torch.no_grad():
+            collected.append(module.weights(arguments[0]))
+
+    hooks = [m.register_forward_pre_hook(collect) for m in model.modules() if isinstance(m, Attention)]
+    try:
+        yield collected
+    finally:
+        for hook in hooks:
+            hook.remove()

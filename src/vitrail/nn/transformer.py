@@ -1,0 +1,57 @@
+"""The pre-norm transformer block of ViT and its descendants."""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.nn.attention import Attention
+
+
+class LayerScale(nn.Module):
+    """A learned gain for each channel, small at first so that deep networks start near the identity.
+
+    Touvron et al. 2021 (2103.17239), eq. 4.
+    """
+
+    def __init__(self, width: int, initial: float) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return tokens * self.gain
+
+
+class Block(nn.Module):
+    """x + MSA(LN(x)), then x + MLP(LN(x)). Dosovitskiy et al. 2021 (2010.11929), eq. 2 and 3.
+
+    Args:
+        width: D, the width of a token.
+        heads: attention heads.
+        mlp: the position-wise half, (B, N, D) -> (B, N, D).
+        norm_eps: ε of both layer norms.
+        qkv_bias: whether queries, keys and values have a bias.
+        layer_scale: initial gain of a LayerScale behind each half; None for none.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp: nn.Module,
+        *,
+        norm_eps: float = 1e-6,
+        qkv_bias: bool = True,
+        layer_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attention = Attention(width, heads, qkv_bias=qkv_bias)
+        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = mlp
+        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        tokens = tokens + self.scale1(self.attention(self.norm1(tokens)))
+        return tokens + self.scale2(self.mlp(self.norm2(tokens)))
