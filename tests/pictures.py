@@ -23,7 +23,7 @@ def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Im
 
 
 def palette(transparent: bool = False) -> Image.Image:
-    """The photograph in 64 colours; with `transparent`, one of them see-through, as in a GIF read back from its file."""
+    """The photograph in 64 colours; with `transparent`, one of them see-through, as a GIF has it."""
     image = photograph().quantize(64)
     if not transparent:
         return image

@@ -1,4 +1,4 @@
-"""Preprocessing equals the publishers', to the last bit: transformers' Pillow processors and timm's evaluation transform."""
+"""Preprocessing equals the publishers', to the last bit: transformers' Pillow processors, timm's evaluation transform."""
 
 import json
 from itertools import product
@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.pictures import deep_grey, noise, odd_pictures, photograph
 from timm.data import create_transform, resolve_data_config
 from timm.models import get_pretrained_cfg, list_pretrained
 from transformers import AutoImageProcessor
@@ -18,7 +19,6 @@ from transformers.models.deit.image_processing_pil_deit import DeiTImageProcesso
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from tests.pictures import deep_grey, noise, odd_pictures, photograph
 from vitrail.checkpoints.preprocessors import from_timm, from_transformers, to_timm, to_transformers
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
@@ -155,7 +155,7 @@ def test_every_filter_with_every_resize_and_crop(resample, size, crop_size):
     config |= {"crop_size": crop_size} if crop_size else {}
     reference = ViTImageProcessorPil(**config)
     preprocess = from_transformers({"image_processor_type": "ViTImageProcessor", **config})
-    for picture in (photograph(), noise(1, 1), noise(47, 61), noise(300, 20)):
+    for picture in (photograph(), noise(1, 1), noise(47, 61), noise(300, 20), noise(151, 1)):
         assert_same(preprocess(picture), by_transformers(reference, picture))
 
 
@@ -280,15 +280,15 @@ def test_saved_for_transformers_it_gives_the_same(config, name, tmp_path):
 @pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("resample", [2, 3], ids=["bilinear", "bicubic"])
 def test_the_torchvision_backend_is_within_rounding(name, resample, tmp_path):
-    """torchvision resizes tensors with fixed-point weights of its own: at most one level of 255 apart, on few pixels."""
+    """torchvision resizes tensors with fixed-point weights of its own: a level or two of 255 apart, on few pixels."""
     PROCESSORS[name](resample=resample).save_pretrained(tmp_path)
     reference = AutoImageProcessor.from_pretrained(tmp_path, backend="torchvision")
     config = json.loads((tmp_path / "preprocessor_config.json").read_text())
     preprocess = from_transformers(config)
     level = 1 / 255 / min(config["image_std"]) ** (2 if preprocess.std_twice else 1)
     difference = (preprocess(photograph()) - by_transformers(reference, photograph())).abs() / level
-    assert difference.max() < 1.01
-    assert (difference > 0.01).float().mean() < 0.05
+    assert difference.max() < 2.01
+    assert (difference > 0.01).float().mean() < 0.01
 
 
 # timm

@@ -82,7 +82,7 @@ def _expand(source: Source) -> Iterator[Input]:
             yield Input(source, name, error)
     elif os.path.isdir(name):
         yield from _folder_inputs(name)
-    elif glob.has_magic(name) and not os.path.lexists(name):
+    elif glob.has_magic(name) and "\0" not in name and not os.path.lexists(name):
         files = sorted((path for path in _matches(name) if os.path.isfile(path)), key=_natural)
         yield from (Input(path, path) for path in files)
         if not files:

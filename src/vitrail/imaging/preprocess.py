@@ -292,7 +292,7 @@ def _cropped(picture: Image.Image, crop: Crop) -> Image.Image:
     if (width, height) == picture.size:
         return picture
     top, left = crop.corner(picture.height, picture.width)
-    if top >= 0 and left >= 0:
+    if height <= picture.height and width <= picture.width:
         return picture.crop((left, top, left + width, top + height))
     canvas = Image.new(picture.mode, (width, height), crop.fill or 0)
     canvas.paste(picture, (-left, -top))
