@@ -45,6 +45,7 @@ def exif(orientation: int) -> bytes:
 SAMPLES = {
     "JPEG": encode(photograph(), "JPEG", exif=exif(6)),
     "progressive": encode(photograph(), "JPEG", progressive=True),
+    "MPO": encode(photograph(), "MPO", save_all=True, append_images=[photograph().rotate(180)]),
     "PNG": encode(photograph(), "PNG", exif=exif(8)),
     "palette PNG": encode(photograph().convert("P"), "PNG", transparency=b"\0\x80\xff"),
     "16-bit PNG": encode(Image.fromarray(GRADIENT[..., 0].astype("u2") * 256), "PNG"),
@@ -179,6 +180,7 @@ class TestKinds:
     def test_facts(self):
         facts = {kind: (p.format, p.mode, p.orientation) for kind in SAMPLES for p in [open_picture(SAMPLES[kind])]}
         assert facts["JPEG"] == ("JPEG", "RGB", 6)
+        assert facts["MPO"] == ("MPO", "RGB", 1)
         assert facts["PNG"] == ("PNG", "RGB", 8)
         assert facts["TIFF"] == ("TIFF", "RGB", 6)
         assert facts["WEBP"] == ("WEBP", "RGB", 3)

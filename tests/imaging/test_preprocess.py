@@ -12,6 +12,7 @@ from vitrail.errors import ImageError, UsageError, VitrailError
 from vitrail.imaging.open import open_picture
 from vitrail.imaging.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Crop, Preprocess, Resize, standard
 
+ODD = odd_pictures()
 PLAIN = Preprocess(resize=None, mean=None, std=None)
 
 
@@ -67,14 +68,14 @@ def test_the_tensor_is_the_picture_that_the_network_sees():
 
 @pytest.mark.parametrize("transparency", ["drop", "white"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("kind", odd_pictures())
+@pytest.mark.parametrize("kind", ODD)
 def test_every_picture_in_every_mode(kind, mode, transparency):
     preprocess = Preprocess(Resize((30, 20)), mode=mode, transparency=transparency, mean=None, std=None)
-    tensor = preprocess(odd_pictures()[kind])
+    tensor = preprocess(ODD[kind])
     assert tensor.shape == (1, len(mode), 30, 20)
     assert tensor.min() >= 0
     assert tensor.max() <= 1
-    assert preprocess.picture(odd_pictures()[kind]).mode == mode
+    assert preprocess.picture(ODD[kind]).mode == mode
 
 
 def test_transparency():

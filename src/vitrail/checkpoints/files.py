@@ -20,11 +20,11 @@ from vitrail.errors import CheckpointError
 from vitrail.registry import published
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_WEIGHTS = (
-    "model.safetensors.index.json",
+_WEIGHTS = (  # as the publishers' libraries look for them
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -90,16 +90,22 @@ def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Check
     if name_or_path in box_names():
         path, config, licence = open_box(name_or_path)
         return _open_file(name_or_path, path, config, licence)
-    path = Path(name_or_path).expanduser()
+    path = Path(name_or_path)
     try:
-        exists, is_folder = path.exists(), path.is_dir()
-    except (OSError, ValueError):  # a name too long or with a null byte is no path
-        exists = is_folder = False
-    if exists and not is_folder:
+        path = path.expanduser()
+        is_file, is_folder = path.is_file(), bool(name_or_path) and path.is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null byte, or of a user there is not: no path
+        is_file = is_folder = False
+    if is_file:
         return _open_file(name_or_path, path, {"architecture": architecture} if architecture else None)
     if is_folder:
         return _open_folder(name_or_path, path, architecture)
     known = published(name_or_path)
+    if known and not known[1].hub:
+        raise CheckpointError(
+            f"nobody has published weights for '{name_or_path}': it is the name of a network for weights of your own, as in "
+            f"load('weights.safetensors', architecture='{name_or_path}')"
+        )
     hub_id = _HUB_ID.fullmatch(known[1].hub if known else name_or_path)
     if hub_id is None or path.suffix in (".safetensors", ".pth", ".bin", ".pt") or name_or_path.startswith((".", "/", "~")):
         raise CheckpointError(_not_found(name_or_path))
@@ -109,6 +115,7 @@ def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Check
 
 def _not_found(name: str) -> str:
     close = difflib.get_close_matches(name, box_names(), n=1)
+    name = name if len(name) <= 200 else f"{name[:200]}…"
     hint = f"; did you mean '{close[0]}'?" if close else "; `vitrail models` lists the names there are"
     return f"there is no model '{name}': it is not in the box, no such file or folder exists, and it is no hub id{hint}"
 
@@ -118,7 +125,7 @@ def _open_folder(name: str, folder: Path, architecture: str | None, licence: str
     if weights is None:
         loose = sorted(folder.glob("*.safetensors"))
         if len(loose) != 1:
-            raise CheckpointError(f"the folder {folder} holds no weights: none of {', '.join(_WEIGHTS[1::2])} is there")
+            raise CheckpointError(f"the folder {folder} holds no weights: none of {', '.join(_WEIGHTS[::2])} is there")
         weights = loose[0]
     config_file = folder / "config.json"
     if config_file.is_file():
@@ -141,7 +148,10 @@ def _open_file(
     tensors: Mapping[str, Tensor]
     if path.name.endswith(".index.json"):
         paths = _shards(path)
-        tensors = SafeTensors(paths) if path.name == _WEIGHTS[0] else {k: v for p in paths for k, v in _unpickle(p).items()}
+        if all(shard.suffix == ".safetensors" for shard in paths):
+            tensors = SafeTensors(paths)
+        else:
+            tensors = {name: tensor for shard in paths for name, tensor in _unpickle(shard).items()}
     elif path.suffix == ".safetensors":
         tensors = SafeTensors([path])
     else:
@@ -149,55 +159,81 @@ def _open_file(
     if isinstance(tensors, SafeTensors):
         shapes = tensors.shapes()
         if "vitrail" in tensors.metadata:  # our own form says everything in the file itself
-            config = {"vitrail": json.loads(tensors.metadata["vitrail"])}
+            config = {"vitrail": _parse_json(tensors.metadata["vitrail"], f"the header of {path}")}
     else:
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if config is None:
-        where = f"the folder {path.parent} has no config.json" if path.name in _WEIGHTS else f"{path} is a bare state dict"
-        raise CheckpointError(f"{where}: name its network (--architecture vit_base_patch16_224, say)")
+        raise CheckpointError(
+            f"nothing says of which network the weights in {path} are: load a folder that has a config.json, or name the "
+            "network (--architecture vit_base_patch16_224, say)"
+        )
     return Checkpoint(name, Description(config, preprocessor or {}, shapes), tensors, licence)
 
 
 def _shards(index: Path) -> list[Path]:
+    paths = [index.parent / name for name in _shard_names(index)]
+    lacking = next((path.name for path in paths if not path.is_file()), None)
+    if lacking is not None:
+        raise CheckpointError(f"{index.parent} lacks the shard '{lacking}' that its index names")
+    return paths
+
+
+def _shard_names(index: Path) -> list[str]:
+    """The files that an index names, each a plain name beside it."""
     names = _read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index} has no weight map")
-    paths = []
-    for name in sorted(set(map(str, names.values()))):
-        if Path(name).name != name:
-            raise CheckpointError(f"{index} points outside its folder, to '{name}'")
-        if not (index.parent / name).is_file():
-            raise CheckpointError(f"{index.parent} lacks the shard '{name}' that its index names")
-        paths.append(index.parent / name)
-    return paths
+    shards = sorted(set(map(str, names.values())))
+    for name in shards:
+        if not re.fullmatch(r"[\w-][\w.-]{0,200}", name):
+            raise CheckpointError(f"{index} names '{name}', which is no file beside it")
+    return shards
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
     """A state dict saved by torch.save, with nothing but tensors in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, RecursionError):
         raise CheckpointError(
             f"{path} is not a plain state dict: it is damaged, or holds Python objects, and Vitrail never runs code from a "
             "checkpoint"
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # damaged bytes make the unpickler stumble over errors of every kind
         raise CheckpointError(f"{path} is not a whole PyTorch checkpoint ({_first_line(error)})") from None
     for wrapper in ("state_dict", "model"):  # what training scripts wrap it in
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(name, str) and _is_plain(item) for name, item in state.items()):
         raise CheckpointError(f"{path} is not a state dict: it holds other things than named tensors")
     return state
 
 
+def _is_plain(thing: object) -> bool:
+    """Whether this is a tensor with its numbers in memory, one by one: not sparse, quantised or without storage."""
+    return (
+        isinstance(thing, Tensor)
+        and thing.layout == torch.strided
+        and thing.device.type == "cpu"
+        and not thing.is_quantized
+    )
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({_first_line(error)})") from None
+    return _parse_json(text, str(path))
+
+
+def _parse_json(text: str, where: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} cannot be read as JSON ({_first_line(error)})") from None
     if not isinstance(parsed, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
+        raise CheckpointError(f"{where} holds no JSON object")
     return parsed
 
 
@@ -224,20 +260,25 @@ def _fetch(name: str, repo: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    unreachable: list[LocalEntryNotFoundError] = []  # what the hub was found to be, after which only the cache is asked
+
     def get(file: str) -> Path | None:
         try:
-            return Path(hf_hub_download(repo, file, revision=revision))
-        except LocalEntryNotFoundError:
-            raise
+            return Path(hf_hub_download(repo, file, revision=revision, local_files_only=bool(unreachable)))
+        except LocalEntryNotFoundError as error:
+            unreachable.append(error)
+            return None
         except EntryNotFoundError:
             return None
 
     try:
         weights = next((found for file in _WEIGHTS if (found := get(file))), None)
+        if weights is None and unreachable:
+            raise unreachable[0]
         if weights is None:
-            raise CheckpointError(f"'{name}' on the hub holds no weights that Vitrail reads ({', '.join(_WEIGHTS[1::2])})")
+            raise CheckpointError(f"'{name}' on the hub holds no weights that Vitrail reads ({', '.join(_WEIGHTS[::2])})")
         if weights.name.endswith(".index.json"):
-            for shard in sorted(set(map(str, _read_json(weights).get("weight_map", {}).values()))):
+            for shard in _shard_names(weights):
                 get(shard)
         for file in ("config.json", *_PREPROCESSORS, "README.md"):
             get(file)

@@ -11,6 +11,7 @@ our network up in the table; writing follows the same rows backwards. So `load` 
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,7 +132,10 @@ class Layout(ABC):
 
     @abstractmethod
     def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
-        """Files that say so, by name: {"preprocessor_config.json": {…}}; {} where config.json says it."""
+        """Files that say so, by name: {"preprocessor_config.json": {…}}; {} where config.json says it.
+
+        Where the publisher has no words for it, as near as it can: the crop may move by a pixel. `convert` reports it.
+        """
 
     @abstractmethod
     def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
@@ -168,26 +172,34 @@ def to_ours(layout: Layout, model: Model, tensors: Mapping[str, Tensor], shapes:
         where: what to call the checkpoint in an error.
 
     Raises:
-        CheckpointError: tensors are missing, misshapen or left over; the sentence names them.
+        CheckpointError: tensors are missing, misshapen, left over or no floats; the sentence names them.
     """
     bare = not any(name.startswith(layout.base_prefix) for name in shapes)  # a backbone saved without a head
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    ours = model.state_dict()
+    wanted = {name: tuple(tensor.shape) for name, tensor in ours.items()}
+    plan = find_rows(wanted, layout.rows(model.config))
+    if bare:
+        plan = {
+            name: [tuple(part.removeprefix(layout.base_prefix) for part in spelling) for spelling in spellings]
+            for name, spellings in plan.items()
+        }
+    usual = _usual_spelling(plan.values(), shapes)
     chosen: dict[str, tuple[str, ...]] = {}
-    missing, misshapen = [], []
-    for name, spellings in find_rows(wanted, layout.rows(model.config)).items():
-        if bare:
-            spellings = [tuple(part.removeprefix(layout.base_prefix) for part in spelling) for spelling in spellings]
+    missing, misshapen, used = [], [], set[str]()
+    for name, spellings in plan.items():
         parts = next((spelling for spelling in spellings if all(part in shapes for part in spelling)), None)
         if parts is None:
             if not _matches(name, OPTIONAL):
-                missing.append(next(part for part in spellings[0] if part not in shapes))
+                parts = spellings[min(usual, len(spellings) - 1)]
+                missing += [part for part in parts if part not in shapes]
+                used.update(parts)
             continue
         chosen[name] = parts
+        used.update(parts)
         part_shape = wanted[name] if len(parts) == 1 else (wanted[name][0] // len(parts), *wanted[name][1:])
         misshapen += [
             f"'{part}' of shape {shapes[part]} where {part_shape} is wanted" for part in parts if shapes[part] != part_shape
         ]
-    used = {part for parts in chosen.values() for part in parts}
     extra = sorted(name for name in shapes if name not in used and not _matches(name, layout.ignored))
     problems = [
         f"lacks {_some(missing, quote=True)}" if missing else "",
@@ -196,7 +208,12 @@ def to_ours(layout: Layout, model: Model, tensors: Mapping[str, Tensor], shapes:
     ]
     if any(problems):
         raise CheckpointError(f"{where} {' and '.join(filter(None, problems))}")
-    return {name: _join([tensors[part] for part in parts]) for name, parts in chosen.items()}
+    read = {}
+    for name, parts in chosen.items():
+        read[name] = _join([tensors[part] for part in parts])
+        if read[name].is_floating_point() != ours[name].is_floating_point():
+            raise CheckpointError(f"{where} has '{parts[0]}' in {read[name].dtype} where {ours[name].dtype} is wanted")
+    return read
 
 
 def to_theirs(layout: Layout, model: Model) -> dict[str, Tensor]:
@@ -209,6 +226,14 @@ def to_theirs(layout: Layout, model: Model) -> dict[str, Tensor]:
         for part, tensor in zip(parts, state[name].chunk(len(parts)) if len(parts) > 1 else [state[name]], strict=True):
             theirs[part if with_head else part.removeprefix(layout.base_prefix)] = tensor.detach().contiguous()
     return theirs
+
+
+def _usual_spelling(spellings: Iterable[list[tuple[str, ...]]], shapes: Shapes) -> int:
+    """Which of several spellings a checkpoint uses, so that what it lacks can be called by the name it would have there."""
+    found = Counter(
+        place for some in spellings if len(some) > 1 for place, parts in enumerate(some) if all(part in shapes for part in parts)
+    )
+    return found.most_common(1)[0][0] if found else 0
 
 
 def _join(parts: list[Tensor]) -> Tensor:

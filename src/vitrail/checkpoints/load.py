@@ -1,6 +1,9 @@
 """`vitrail.load`: from a name to a network that runs."""
 
-from typing import Any
+import dataclasses
+import math
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -42,16 +45,18 @@ def load(
     Raises:
         CheckpointError: the checkpoint cannot be found, fetched or understood, or a tensor is missing, left over or
             misshapen; the sentence names it.
-        UsageError: there is no such engine or device.
+        UsageError: there is no such engine or device, or `dtype` is not a float type.
     """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise UsageError(f"a network computes in a float type, torch.float32 or torch.bfloat16, not in {dtype}")
+    where = _device(device)
     checkpoint = open_checkpoint(str(name_or_path), architecture)
     layout = layout_of(checkpoint)
     model = build(layout, checkpoint)
     weights = to_ours(layout, model, checkpoint.tensors, checkpoint.description.shapes, f"'{checkpoint.name}'")
-    _assign(model, weights, _device(device), dtype or torch.float32)
+    _assign(model, weights, where, dtype or torch.float32)
     model.eval()
     model.preprocess = read_preprocess(layout, checkpoint, model.config)
-    model.labels = layout.read_labels(checkpoint.description, model.config)
     model.origin = Origin(checkpoint.name, layout.library, checkpoint.licence, prepare(model, engine))
     return model
 
@@ -69,16 +74,22 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
 
 
 def build(layout: Layout, checkpoint: Checkpoint) -> Model:
-    """The checkpoint's network on the meta device: its shapes without its numbers."""
+    """The checkpoint's network on the meta device: its shapes and labels without its numbers."""
+    description = checkpoint.description
     try:
-        config = layout.read_config(checkpoint.description)
+        config = layout.read_config(description)
+        _check(config)
+        if getattr(config, "depth", 0) > len(description.shapes):  # a billion blocks take long to build even without memory
+            raise ValueError(f"it asks for {config.depth} blocks of a checkpoint with {len(description.shapes)} tensors")
         with torch.device("meta"):
-            return layout.model(config)
+            model = layout.model(config)
+        model.labels = layout.read_labels(description, config)
+        return model
     except CheckpointError:
         raise
     except KeyError as error:
         raise CheckpointError(f"the config of '{checkpoint.name}' lacks {error}") from None
-    except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"the config of '{checkpoint.name}' makes no sense: {error}") from None
 
 
@@ -86,8 +97,33 @@ def read_preprocess(layout: Layout, checkpoint: Checkpoint, config: Any) -> Any:
     """How the checkpoint wants its pictures; its own mistakes in saying so are CheckpointErrors."""
     try:
         return layout.read_preprocess(checkpoint.description, config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the preprocessing of '{checkpoint.name}' makes no sense: {error}") from None
+
+
+def _check(config: Any) -> None:
+    """Every field of a config dataclass must be what its type says, and no number of things may be below zero: TypeError."""
+    kinds = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not _is_a(value, kinds[field.name]):
+            raise TypeError(f"{field.name} is {value!r}")
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    inner = get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_a(value, one) for one in inner)
+    if get_origin(kind) is Literal:
+        return value in inner
+    if get_origin(kind) is tuple and isinstance(value, tuple):
+        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(value) == len(inner) and all(map(_is_a, value, inner))
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def _assign(model: Model, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:

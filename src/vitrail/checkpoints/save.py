@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -37,10 +38,12 @@ def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
         The path.
 
     Raises:
-        UsageError: there is no such layout.
+        UsageError: there is no such layout, or the network has no `preprocess`.
         CheckpointError: the layout has no words for this network, or the path cannot be written.
     """
     path = Path(path)
+    if not hasattr(model, "preprocess"):
+        raise UsageError("a network is saved together with how its pictures are prepared: set its `preprocess` first")
     library = layout or (model.origin.layout if model.origin and model.origin.layout in LAYOUTS else "vitrail")
     if library == "vitrail":
         header = {"vitrail": json.dumps(NativeLayout(model.family).write_config(model))}
@@ -70,7 +73,8 @@ def convert(source: str, destination: str | Path, *, layout: str, architecture: 
         raise UsageError(f"there is no layout '{layout}'; there are {', '.join(LAYOUTS)}")
     model = load(source, architecture=architecture)
     written = load(str(save(model, destination, layout=layout)))
-    before, after = dataclasses.asdict(model.config), dataclasses.asdict(written.config)
+    before = {**dataclasses.asdict(model.config), "preprocess": model.preprocess}
+    after = {**dataclasses.asdict(written.config), "preprocess": written.preprocess}
     return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 
 
@@ -119,3 +123,5 @@ def _reported(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror or error})") from None
+    except (SafetensorError, ValueError) as error:  # a full disk while weights are written; a path with a null byte
+        raise CheckpointError(f"{path} cannot be written ({error})") from None

@@ -1,6 +1,8 @@
 """What all layouts of the timm library have in common."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 from vitrail.checkpoints.layout import Description, Layout
@@ -32,8 +34,13 @@ class TimmLayout(Layout):
         """From pretrained_cfg; what it leaves out is as the architecture's."""
         said = pretrained_config(description.config)
         published = self.published[architecture_of(description.config)]
-        known = to_timm(published.preprocess) if published.preprocess else {}
-        return from_timm({**known, **said} if said else known)
+        known = to_timm(published.preprocess, exact=False) if published.preprocess else {}
+        preprocess = from_timm({**known, **said})
+        if config.channels == 1 and preprocess.mode == "RGB" and preprocess.mean and preprocess.std:
+            # built with in_chans=1: timm takes the mean of the colours' statistics, as it does of the first weights
+            grey_mean, grey_std = mean(preprocess.mean), mean(preprocess.std)
+            return replace(preprocess, mode="L", mean=(grey_mean,), std=(grey_std,))
+        return preprocess
 
     def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
         """Nothing beside config.json."""
@@ -52,7 +59,7 @@ class TimmLayout(Layout):
             "architecture": architecture,
             "num_classes": model.config.classes,
             "model_args": dict(arguments),
-            "pretrained_cfg": {**to_timm(model.preprocess), "num_classes": model.config.classes},
+            "pretrained_cfg": {**to_timm(model.preprocess, exact=False), "num_classes": model.config.classes},
         }
         if model.labels:
             described["label_names"] = list(model.labels)

@@ -43,7 +43,7 @@ class TransformersLayout(Layout):
 
     def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
         """preprocessor_config.json."""
-        return {"preprocessor_config.json": to_transformers(preprocess, self.processor)}
+        return {"preprocessor_config.json": to_transformers(preprocess, self.processor, exact=False)}
 
     def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
         """From id2label, unless it only counts (LABEL_0, LABEL_1, …)."""
@@ -77,10 +77,10 @@ def write_activation(name: str) -> str:
 
 def read_size(size: int | list[int] | tuple[int, int]) -> int | tuple[int, int]:
     """An image or patch size: one number, or [height, width], which becomes one number when both are equal."""
-    if isinstance(size, int):
-        return size
-    height, width = size
-    return int(height) if height == width else (int(height), int(width))
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"a size in pixels is {size!r}")
+    return sides[0] if sides[0] == sides[1] else sides
 
 
 def write_size(size: int | tuple[int, int]) -> int | list[int]:

@@ -1,5 +1,6 @@
 """DINOv2 as the transformers library publishes it."""
 
+import operator
 from dataclasses import replace
 from typing import Any
 
@@ -46,17 +47,18 @@ class DINOv2Transformers(TransformersLayout):
     def read_config(self, description: Description) -> DINOv2Config:
         """config.json -> DINOv2Config; whether there are a head and a mask token is read from the tensors' names."""
         config, shapes = description.config, description.shapes
-        if config.get("hidden_act", "gelu") != "gelu":
+        gated = config.get("use_swiglu_ffn", False)
+        if not gated and config.get("hidden_act", "gelu") != "gelu":
             raise CheckpointError(f"a DINOv2 with the activation '{config['hidden_act']}' is not one that Vitrail knows")
-        width, ratio, gated = config["hidden_size"], config.get("mlp_ratio", 4), config.get("use_swiglu_ffn", False)
+        width, ratio = config.get("hidden_size", 768), config.get("mlp_ratio", 4)
         classes = shapes.get("classifier.weight", (0,))[0]
-        return DINOv2Config(
-            image_size=read_size(config["image_size"]),
-            patch_size=read_size(config["patch_size"]),
+        return DINOv2Config(  # what is left out is as in transformers' Dinov2Config
+            image_size=read_size(config.get("image_size", 224)),
+            patch_size=read_size(config.get("patch_size", self.patch_size)),
             channels=config.get("num_channels", 3),
             width=width,
-            depth=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
+            depth=config.get("num_hidden_layers", 12),
+            heads=config.get("num_attention_heads", 12),
             mlp="swiglu" if gated else "gelu",
             mlp_width=gate_width(width, ratio) if gated else int(width * ratio),
             registers=self.read_registers(description),
@@ -70,6 +72,7 @@ class DINOv2Transformers(TransformersLayout):
         )
 
     antialias = False
+    patch_size = 14  # where config.json is silent
 
     def read_registers(self, description: Description) -> int:
         """How many register tokens there are."""
@@ -80,8 +83,9 @@ class DINOv2Transformers(TransformersLayout):
         config = model.config
         if config.classes and config.pooling != "class+mean":
             raise CheckpointError("the transformers layout's head reads the class token and the patches' mean, this network's does not")
-        ratio = 4 if config.mlp == "swiglu" else config.mlp_width / config.width
-        if ratio != int(ratio) or (config.mlp == "swiglu" and gate_width(config.width, ratio) != config.mlp_width):
+        hidden = gate_width if config.mlp == "swiglu" else operator.mul
+        ratio = next((ratio for ratio in range(1, 17) if hidden(config.width, ratio) == config.mlp_width), None)
+        if ratio is None:
             raise CheckpointError(f"the transformers layout cannot say an MLP of width {config.mlp_width} on tokens of {config.width}")
         return {
             "architectures": [self.architectures[bool(config.classes)]],
@@ -92,7 +96,7 @@ class DINOv2Transformers(TransformersLayout):
             "hidden_size": config.width,
             "num_hidden_layers": config.depth,
             "num_attention_heads": config.heads,
-            "mlp_ratio": int(ratio),
+            "mlp_ratio": ratio,
             "use_swiglu_ffn": config.mlp == "swiglu",
             "layer_norm_eps": config.norm_eps,
             "qkv_bias": config.qkv_bias,
@@ -135,6 +139,7 @@ class DINOv2WithRegistersTransformers(DINOv2Transformers):
     base_prefix = "dinov2_with_registers."
     architectures = ("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification")
     antialias = True
+    patch_size = 16
     published = {
         **{
             f"facebook/dinov2-with-registers-{size}": Published(
@@ -154,7 +159,7 @@ class DINOv2WithRegistersTransformers(DINOv2Transformers):
 
     def read_registers(self, description: Description) -> int:
         """From config.json."""
-        return description.config["num_register_tokens"]
+        return description.config.get("num_register_tokens", 4)
 
     def can_write(self, config: DINOv2Config) -> bool:
         """Networks with registers."""

@@ -106,19 +106,22 @@ class ViTTransformers(TransformersLayout):
         """The fields ViT and DeiT share."""
         config, shapes = description.config, description.shapes
         head = shapes.get("classifier.weight", shapes.get("cls_classifier.weight", (0,)))
-        return {
-            "image_size": read_size(config["image_size"]),
-            "patch_size": read_size(config["patch_size"]),
+        pooler = any(name.removeprefix(self.base_prefix) == "pooler.dense.weight" for name in shapes)
+        if pooler and config.get("pooler_act", "tanh") != "tanh":
+            raise CheckpointError(f"a pooler with the activation '{config['pooler_act']}' is not one that Vitrail knows")
+        return {  # what is left out is as in transformers' ViTConfig and DeiTConfig: ViT-B/16
+            "image_size": read_size(config.get("image_size", 224)),
+            "patch_size": read_size(config.get("patch_size", 16)),
             "channels": config.get("num_channels", 3),
-            "width": config["hidden_size"],
-            "depth": config["num_hidden_layers"],
-            "heads": config["num_attention_heads"],
-            "mlp_width": config["intermediate_size"],
+            "width": config.get("hidden_size", 768),
+            "depth": config.get("num_hidden_layers", 12),
+            "heads": config.get("num_attention_heads", 12),
+            "mlp_width": config.get("intermediate_size", 3072),
             "classes": head[0],
             "activation": read_activation(config.get("hidden_act", "gelu")),
             "norm_eps": config.get("layer_norm_eps", 1e-12),
             "qkv_bias": config.get("qkv_bias", True),
-            "pooler": any(name.removeprefix(self.base_prefix) == "pooler.dense.weight" for name in shapes),
+            "pooler": pooler,
         }
 
     def write_config(self, model: Model) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""EfficientNet as the transformers library publishes it."""
+
+from itertools import pairwise
+from typing import Any
+
+from vitrail.checkpoints.layout import Description, Published, Row
+from vitrail.checkpoints.transformers import (
+    TransformersLayout,
+    labels_config,
+    read_activation,
+    read_size,
+    write_activation,
+    write_size,
+)
+from vitrail.errors import CheckpointError
+from vitrail.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from vitrail.models.efficientnet import STEM_WIDTH, EfficientNet, EfficientNetConfig, Stage, repadded
+from vitrail.models.model import Model
+
+_STAGES = {  # Stage's fields -> the lists that hold them, a number for each stage
+    "kernel": "kernel_sizes",
+    "stride": "strides",
+    "expansion": "expand_ratios",
+    "width": "out_channels",
+    "layers": "num_block_repeats",
+}
+
+
+def _published(size: str, image: int, width: float, depth: float, dropout: float, *odd: int) -> dict[str, Published]:
+    name = f"google/efficientnet-{size}"
+    config = EfficientNetConfig(
+        image_size=image, width=width, depth=depth, dropout=dropout, padding="fixed", odd_blocks=odd
+    )
+    return {name: Published(config, name, "Apache-2.0")}
+
+
+class EfficientNetTransformers(TransformersLayout):
+    """`model_type: efficientnet`: EfficientNetForImageClassification and EfficientNetModel."""
+
+    family = "efficientnet"
+    model = EfficientNet
+    model_type = "efficientnet"
+    base_prefix = "efficientnet."
+    processor = "EfficientNetImageProcessor"
+    # The published files normalise with √σ and divide by √σ again: this is what that comes to.
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    published = {
+        **_published("b0", 224, 1.0, 1.0, 0.2),
+        **_published("b1", 240, 1.0, 1.1, 0.2, 16),
+        **_published("b2", 260, 1.1, 1.2, 0.3, 5, 8, 16),
+        **_published("b3", 300, 1.2, 1.4, 0.3, 5, 18),
+        **_published("b4", 380, 1.4, 1.8, 0.4, 6),
+        **_published("b5", 456, 1.6, 2.2, 0.4, 13, 27),
+        **_published("b6", 528, 1.8, 2.6, 0.5, 31),
+        **_published("b7", 600, 2.0, 3.1, 0.5, 18),
+    }
+
+    def read_config(self, description: Description) -> EfficientNetConfig:
+        """config.json -> EfficientNetConfig; whether there is a head is read from the tensors' names."""
+        said = description.config
+        if said.get("pooling_type", "mean") != "mean":
+            raise CheckpointError(
+                f"an EfficientNet with pooling_type '{said['pooling_type']}' is not a network that Vitrail knows"
+            )
+        if said.get("depth_divisor", 8) != 8:
+            raise CheckpointError(
+                f"an EfficientNet with depth_divisor {said['depth_divisor']} is not a network that Vitrail knows"
+            )
+        default = EfficientNetConfig()
+        stages = default.stages
+        if any(theirs in said for theirs in _STAGES.values()):
+            columns = (said[theirs] for theirs in _STAGES.values())
+            stages = tuple(Stage(*numbers) for numbers in zip(*columns, strict=True))
+        return EfficientNetConfig(
+            image_size=read_size(said.get("image_size", 600)),
+            channels=said.get("num_channels", 3),
+            width=said["width_coefficient"],
+            depth=said["depth_coefficient"],
+            stages=stages,
+            squeeze=said.get("squeeze_expansion_ratio", 0.25),
+            classes=description.shapes.get("classifier.weight", (0,))[0],
+            activation=read_activation(said.get("hidden_act", "swish")),
+            norm_eps=said.get("batch_norm_eps", 1e-3),
+            padding="fixed",
+            odd_blocks=tuple(said.get("depthwise_padding", ())),
+            dropout=said.get("dropout_rate", 0.5),
+            drop_path=said.get("drop_connect_rate", 0.2),
+        )
+
+    def write_config(self, model: Model) -> dict[str, Any]:
+        """EfficientNetConfig -> config.json."""
+        config = model.config
+        if not config.scale_ends or not config.squeeze:
+            raise CheckpointError("the transformers layout of this family has no Lite networks")
+        if config.padding != "fixed":
+            raise CheckpointError(
+                f"the transformers layout of this family cannot say this network's padding, '{config.padding}' on pictures of "
+                f"{config.image_size} pixels"
+            )
+        return {
+            "architectures": ["EfficientNetForImageClassification" if config.classes else "EfficientNetModel"],
+            "model_type": self.model_type,
+            "image_size": write_size(config.image_size),
+            "num_channels": config.channels,
+            "width_coefficient": config.width,
+            "depth_coefficient": config.depth,
+            "depth_divisor": 8,
+            **{theirs: [getattr(stage, ours) for stage in config.stages] for ours, theirs in _STAGES.items()},
+            "in_channels": [STEM_WIDTH, *(before.width for before, _ in pairwise(config.stages))],
+            "depthwise_padding": list(config.odd_blocks),
+            "squeeze_expansion_ratio": config.squeeze,
+            "hidden_act": write_activation(config.activation),
+            "hidden_dim": config.head_width,
+            "pooling_type": "mean",
+            "batch_norm_eps": config.norm_eps,
+            "dropout_rate": config.dropout,
+            "drop_connect_rate": config.drop_path,
+            **(labels_config(model) if config.classes else {}),
+        }
+
+    def before_writing(self, model: Model) -> Model:
+        """Fix the padding to what "same" is on pictures of the network's size."""
+        assert isinstance(model, EfficientNet)
+        return repadded(model, "fixed")
+
+    def rows(self, config: EfficientNetConfig) -> list[Row]:
+        """The table: the blocks are counted through."""
+        base = self.base_prefix
+        rows = [
+            Row("stem.convolution.{p}", f"{base}embeddings.convolution.{{p}}"),
+            Row("stem.norm.{p}", f"{base}embeddings.batchnorm.{{p}}"),
+            Row("top.convolution.{p}", f"{base}encoder.top_conv.{{p}}"),
+            Row("top.norm.{p}", f"{base}encoder.top_bn.{{p}}"),
+            Row("head.{p}", "classifier.{p}"),
+        ]
+        blocks = [f"stages.{i}.{j}." for i, stage in enumerate(config.scaled_stages) for j in range(stage.layers)]
+        for number, ours in enumerate(blocks):
+            theirs = f"{base}encoder.blocks.{number}."
+            rows += [
+                Row(f"{ours}expand.convolution.{{p}}", f"{theirs}expansion.expand_conv.{{p}}"),
+                Row(f"{ours}expand.norm.{{p}}", f"{theirs}expansion.expand_bn.{{p}}"),
+                Row(f"{ours}depthwise.convolution.{{p}}", f"{theirs}depthwise_conv.depthwise_conv.{{p}}"),
+                Row(f"{ours}depthwise.norm.{{p}}", f"{theirs}depthwise_conv.depthwise_norm.{{p}}"),
+                Row(f"{ours}excite.{{part}}.{{p}}", f"{theirs}squeeze_excite.{{part}}.{{p}}"),
+                Row(f"{ours}project.convolution.{{p}}", f"{theirs}projection.project_conv.{{p}}"),
+                Row(f"{ours}project.norm.{{p}}", f"{theirs}projection.project_bn.{{p}}"),
+            ]
+        return rows
