@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pictures import noise, odd_pictures, photograph, turned
+from tests.pictures import colour_key, noise, odd_pictures, palette, photograph, see_through, turned
 
 from vitrail.errors import ImageError, UsageError, VitrailError
 from vitrail.imaging.open import open_picture
@@ -172,3 +172,12 @@ def test_output_size():
 def test_fields_that_contradict_each_other(contradiction):
     with pytest.raises(UsageError):
         contradiction()
+
+
+@pytest.mark.parametrize("picture", [see_through(), palette(transparent=True), colour_key()], ids=["RGBA", "P", "key"])
+def test_transparency_is_kept_from_the_file_to_the_network(picture, tmp_path):
+    """A see-through PNG named by its path is laid on white just as the picture in memory is."""
+    picture.save(tmp_path / "picture.png")
+    white = Preprocess(Resize((32, 32)), transparency="white")
+    assert torch.equal(white(str(tmp_path / "picture.png")), white(picture))
+    assert not torch.equal(white(picture), replace(white, transparency="drop")(picture))

@@ -64,8 +64,6 @@ def fetch(url: str, *, max_bytes: int = 64 * 2**20, timeout: float = 30.0, allow
             if location is None:
                 return body
             address = _parse(urljoin(address.shown, location))
-    except ImageError:
-        raise
     except TimeoutError as error:
         raise ImageError(f"{address.shown} did not answer completely within {timeout:g} seconds.") from error
     except socket.gaierror as error:

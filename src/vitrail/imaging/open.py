@@ -28,8 +28,7 @@ MAX_STREAM_BYTES = 512 * 2**20
 """The most that is read from standard input or a pipe, which have to be held in memory whole."""
 
 FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".mpo",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # an MPO is a JPEG followed by more, and Pillow says which
     "PNG": (".png", ".apng"),
     "GIF": (".gif",),
     "WEBP": (".webp",),
@@ -68,6 +67,7 @@ class Picture:
         mode: Pillow's name for the pixels as stored: "RGB", "CMYK", "P", "I;16", …
         orientation: the EXIF orientation tag as stored, 1 when there is none or it cannot be read.
         file_size: bytes of the encoded file; None for arrays and PIL images.
+        alpha: the opacity, upright, mode "L"; None where every pixel is opaque or the file cannot say.
     """
 
     image: Image.Image
@@ -76,6 +76,7 @@ class Picture:
     mode: str
     orientation: int
     file_size: int | None
+    alpha: Image.Image | None = None
 
     @property
     def width(self) -> int:
@@ -165,6 +166,13 @@ def to_mode(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:
     elif image.mode == "La":
         image = image.convert("LA")  # likewise
     return image.convert(mode)
+
+
+def alpha_of(image: Image.Image) -> Image.Image | None:
+    """The opacity of each pixel, mode "L"; None where all are opaque. Of Pillow's 16-bit greys, too, which have none."""
+    if image.mode.startswith("I") or not image.has_transparency_data:
+        return None
+    return image.convert("RGBA").getchannel("A")
 
 
 def name_of(source: Source) -> str:
@@ -273,9 +281,10 @@ def _decode(image: Image.Image, name: str, file_size: int | None) -> Picture:
         turned = _orientation(image) if format == "TIFF" else 1
         image.load()
         orientation = _orientation(image)
-        upright = to_rgb(image)
+        upright, alpha = to_rgb(image), alpha_of(image)
         if orientation in _TURN_UPRIGHT:
             upright = upright.transpose(_TURN_UPRIGHT[orientation])
+            alpha = alpha and alpha.transpose(_TURN_UPRIGHT[orientation])
     except ImageError as error:
         raise ImageError(f"{shown}: {error}") from error
     except Exception as error:
@@ -284,7 +293,7 @@ def _decode(image: Image.Image, name: str, file_size: int | None) -> Picture:
     if not (upright.width and upright.height):
         raise ImageError(f"{shown} has no pixels.")
     upright.info = {}  # or whoever opens this image again would turn it again
-    return Picture(upright, name, format, mode, turned if orientation == 1 else orientation, file_size)
+    return Picture(upright, name, format, mode, turned if orientation == 1 else orientation, file_size, alpha)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.errors import ImageError, UsageError, VitrailError
-from vitrail.imaging.open import Picture, Source, open_picture, to_mode
+from vitrail.imaging.open import Picture, Source, alpha_of, open_picture, to_mode
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -199,11 +199,12 @@ class Preprocess:
         Takes one of what `__call__` takes. Where nothing had to be done it is the picture given and not a copy.
         """
         if isinstance(image, Image.Image):
-            picture = image  # as it lies, and with its transparency
+            picture, alpha = image, alpha_of(image)  # as it lies: the references do not turn it either
         else:
-            picture = (image if isinstance(image, Picture) else open_picture(image)).image
-        if self.transparency == "white":
-            picture = _on_white(picture)
+            opened = image if isinstance(image, Picture) else open_picture(image)
+            picture, alpha = opened.image, opened.alpha
+        if self.transparency == "white" and alpha is not None:
+            picture = _on_white(picture, alpha)
         if picture.mode != self.mode:
             picture = to_mode(picture, self.mode)
         if self.resize is not None:
@@ -266,11 +267,9 @@ def standard(
     )
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    transparent = "A" in picture.getbands() or picture.info.get("transparency") is not None
-    if not transparent or picture.mode.startswith("I"):  # Pillow has no transparency in its 16-bit greys
-        return picture
+def _on_white(picture: Image.Image, alpha: Image.Image) -> Image.Image:
     picture = picture.convert("RGBA")
+    picture.putalpha(alpha)
     paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
     return Image.alpha_composite(paper, picture).convert("RGB")
 
