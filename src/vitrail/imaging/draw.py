@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont
 
 PAPER = (255, 255, 255)
 INK = (34, 34, 40)
 FAINT = (236, 236, 240)
 ACCENT = (205, 24, 93)
+LEAD = (24, 20, 32)
 
 _STOPS = np.array(
     [
@@ -23,6 +24,9 @@ _STOPS = np.array(
     ]
 )
 """Dark violet, red, yellow in sRGB, chosen in CIELAB so that each is lighter than the last by about 12 of L*'s 100."""
+
+_LACKING = str.maketrans("×", "x")
+"""What Pillow's own font has no sign for, and what does instead."""
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
@@ -59,18 +63,32 @@ def heat_map(picture: Image.Image, heat: np.ndarray, alpha: float = 0.55) -> Ima
     return Image.blend(muted, colours, alpha)
 
 
-def mosaic(colours: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A grid of colours as a picture, each cell a pane of flat colour.
+def mosaic(picture: Image.Image, colours: np.ndarray) -> Image.Image:
+    """The picture through stained glass: each cell of a grid of colours is a pane, set in lead.
+
+    The panes give the colour; the picture's own light and shade lie on them by the blend mode "soft light" (W3C,
+    Compositing and Blending Level 1, §9.1.9).
 
     Args:
+        picture: what the colours are about, of any mode.
         colours: (h, w, 3), floats in [0, 1].
-        size: (width, height) of the result in pixels.
 
     Returns:
-        RGB.
+        RGB, of the picture's size.
     """
     panes = Image.fromarray(np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8))
-    return panes.resize(size, Image.Resampling.NEAREST)
+    shade = picture.convert("L").convert("RGB")
+    glass = ImageChops.soft_light(panes.resize(picture.size, Image.Resampling.NEAREST), shade)
+    rows, columns = colours.shape[:2]
+    across, down = picture.width / columns, picture.height / rows
+    draw = ImageDraw.Draw(glass)
+    lead = round(min(across, down) / 30 + 0.5)
+    if min(across, down) >= 8:  # or there would be more lead than glass
+        for column in range(1, columns):
+            draw.line((column * across, 0, column * across, picture.height), LEAD, lead)
+        for row in range(1, rows):
+            draw.line((0, row * down, picture.width, row * down), LEAD, lead)
+    return glass
 
 
 def framed(picture: Image.Image, box: Box) -> Image.Image:
@@ -79,12 +97,8 @@ def framed(picture: Image.Image, box: Box) -> Image.Image:
     if left <= 0 and top <= 0 and right >= picture.width and bottom >= picture.height:
         return picture
     edge = max(1, round(min(picture.size) / 150))
-    inside = (
-        max(0, round(left)),
-        max(0, round(top)),
-        min(picture.width, round(right)),
-        min(picture.height, round(bottom)),
-    )
+    x, y = min(max(0, round(left)), picture.width - 1), min(max(0, round(top)), picture.height - 1)
+    inside = (x, y, max(x + 1, min(picture.width, round(right))), max(y + 1, min(picture.height, round(bottom))))
     drawn = Image.blend(picture.convert("RGB"), Image.new("RGB", picture.size, PAPER), 0.55)
     drawn.paste(picture.crop(inside), inside[:2])
     ImageDraw.Draw(drawn).rectangle((inside[0], inside[1], inside[2] - 1, inside[3] - 1), outline=ACCENT, width=edge)
@@ -109,7 +123,7 @@ def bars(names: Sequence[str], values: Sequence[float], size: tuple[int, int]) -
     font = _font(max(9, round(row * 0.32)))
     top = (height - row * len(names)) / 2
     for name, value in zip(names, values, strict=True):
-        percent = f"{value:.1%}"
+        percent = f"{100 * value:.1f} %"
         room = width - font.getlength(percent) - font.size
         draw.text((0, top + row * 0.45), _shortened(name, font, room), INK, font, anchor="ls")
         draw.text((width, top + row * 0.45), percent, INK, font, anchor="rs")
@@ -151,7 +165,7 @@ def sheet(
         raise ValueError(f"{len(captions)} captions do not go with {len(pictures)} pictures")
     columns = min(columns or round(len(pictures) ** 0.5 + 0.49), len(pictures))
     shown = [picture if cell is None else _scaled(picture, cell) for picture in pictures]
-    width = max(max(picture.width for picture in shown), cell or 0)
+    width = max(8 * text_size, *(picture.width for picture in shown))
     gap, font = max(8, text_size), _font(text_size)
     texts = ["\n".join(_wrapped(caption, font, width)) for caption in captions or [""] * len(shown)]
     rows = [slice(first, first + columns) for first in range(0, len(shown), columns)]
@@ -197,7 +211,7 @@ def _text_height(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeF
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """Lines no wider than `width` pixels; a word wider than that is cut short."""
     lines = []
-    for paragraph in text.splitlines():
+    for paragraph in text.translate(_LACKING).splitlines():
         line = ""
         for word in paragraph.split():
             if line and font.getlength(f"{line} {word}") > width:
@@ -210,7 +224,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
-    text = " ".join(text.split())
+    text = " ".join(text.translate(_LACKING).split())
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

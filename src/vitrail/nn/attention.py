@@ -47,19 +47,22 @@ class Attention(nn.Module):
 
 
 @contextmanager
-def watch_attention(model: nn.Module) -> Iterator[list[Tensor]]:
+def watch_attention(model: nn.Module, *, heads: bool = True) -> Iterator[list[Tensor]]:
     """Collect the attention weights of every self-attention of `model`, in the order they run.
 
-        with watch_attention(model) as weights:
-            model(images)
-        # weights: one (B, heads, N, N) float32 tensor a layer
+    `with watch_attention(model) as weights: model(images)` leaves one (B, heads, N, N) float32 tensor a layer in `weights`.
+
+    Args:
+        model: any network cut from `Attention` tiles.
+        heads: keep each head's weights; False keeps only their mean, (B, 1, N, N), which takes so many times less memory.
     """
     collected: list[Tensor] = []
 
     def collect(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         assert isinstance(module, Attention)
         with torch.no_grad():
-            collected.append(module.weights(arguments[0]))
+            weights = module.weights(arguments[0])
+            collected.append(weights if heads else weights.mean(1, keepdim=True))
 
     hooks = [m.register_forward_pre_hook(collect) for m in model.modules() if isinstance(m, Attention)]
     try:

@@ -34,12 +34,14 @@ class PatchEmbedding(nn.Module):
         if channels != self.projection.in_channels:
             raise ValueError(f"the network takes pictures of {self.projection.in_channels} channels, not {channels}")
         if not height or not width or height % patch_height or width % patch_width:
-            raise ValueError(f"a picture of {height}×{width} pixels cannot be cut into {patch_height}×{patch_width} patches")
+            raise ValueError(
+                f"a picture of {height}×{width} pixels cannot be cut into {patch_height}×{patch_width} patches"
+            )
         return height // patch_height, width // patch_width
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, D), row by row."""
-        return self.projection(images).flatten(2).transpose(1, 2)
+        """(B, C, H, W) in any float dtype -> (B, N, D) in the weights', row by row."""
+        return self.projection(images.to(self.projection.weight.dtype)).flatten(2).transpose(1, 2)
 
 
 def resize_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, int], *, antialias: bool) -> Tensor:

@@ -1,0 +1,176 @@
+"""Glyphs and scenes as sources of training data."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from vitrail.data.emoji.load import load_glyphs
+from vitrail.data.generated import MOST_CONCEPTS, generate_glyphs
+from vitrail.data.glyphs import GlyphTable
+from vitrail.data.scenes import Scenes
+from vitrail.data.scenes.things import nameable
+from vitrail.data.source import Batch, Data
+from vitrail.errors import UsageError
+from vitrail.settings import Section
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class GlyphsSection(Section):
+    """Emoji World: name the concept that a glyph shows.
+
+    Attributes:
+        hold_out_style: the art style that is only tested on; null trains on all, and tests on the same glyphs.
+        styles: the art styles that are trained on; null for all but the one held out.
+        concepts: "base" leaves out those with a skin tone, "all" leaves out none.
+        background: what glyphs lie on in training: "random" colours, or the "white" that they are always tested on.
+        generated: draw so many concepts by a few lines of code instead of reading Emoji World: for tests and trials.
+    """
+
+    source: Literal["glyphs"]
+    hold_out_style: str | None = None
+    styles: tuple[str, ...] | None = None
+    concepts: Literal["all", "base"] = "base"
+    background: Literal["random", "white"] = "random"
+    generated: Annotated[int, Field(ge=0, le=MOST_CONCEPTS)] = 0
+
+    def open(self, size: tuple[int, int]) -> Data:
+        """Read the glyphs, scaled to `size` = (height, width)."""
+        table = generate_glyphs(self.generated, size=min(size)) if self.generated else load_glyphs()
+        for key, named in (("hold_out_style", (self.hold_out_style,)), ("styles", self.styles or ())):
+            for style in named:
+                if style is not None and style not in table.styles:
+                    raise UsageError(
+                        f"data.{key} names '{style}', and the glyphs' styles are {', '.join(table.styles)}"
+                    )
+        styles = self.styles or tuple(style for style in table.styles if style != self.hold_out_style)
+        if self.hold_out_style in styles:
+            raise UsageError(f"data.styles names '{self.hold_out_style}', which data.hold_out_style keeps for the test")
+        if self.concepts == "base":
+            table = table.select(skin_tones=["none"])
+        train = table.select(styles=styles)
+        test = (
+            train
+            if self.hold_out_style is None
+            else table.select(styles=[self.hold_out_style], concepts=train.concepts)
+        )
+        if not len(train) or not len(test):
+            raise UsageError("data: there are no glyphs of these styles and concepts")
+        codes = tuple(train.concepts)
+        return Data(
+            train=Glyphs(train, codes, size, self.background),
+            test=Glyphs(test, codes, size, "white"),
+            labels=_named(train, codes),
+            many=False,
+            split="the glyphs of its training"
+            if self.hold_out_style is None
+            else f"unseen style {self.hold_out_style}",
+        )
+
+
+class ScenesSection(Section):
+    """Scenes of several glyphs: say which concepts are in the picture, all of them.
+
+    Attributes:
+        styles: the art styles that scenes are made of; null for all. Leave one out to test on it later.
+        concepts: "base" leaves out those with a skin tone, "all" leaves out none.
+        length: how many scenes there are to train on.
+        test_length: how many others to test on.
+        count: the fewest and the most objects in a scene.
+        generated: draw so many concepts by a few lines of code instead of reading Emoji World: for tests and trials.
+    """
+
+    source: Literal["scenes"]
+    styles: tuple[str, ...] | None = None
+    concepts: Literal["all", "base"] = "base"
+    length: Count = 100_000
+    test_length: Count = 1_000
+    count: tuple[Count, Count] = (1, 6)
+    generated: Annotated[int, Field(ge=0, le=MOST_CONCEPTS)] = 0
+
+    def open(self, size: tuple[int, int]) -> Data:
+        """Make the scenes ready, of `size` = (height, width), which must be square."""
+        if size[0] != size[1]:
+            raise UsageError(f"scenes are square, and model.image_size is {size}")
+        table = generate_glyphs(self.generated, size=size[0]) if self.generated else load_glyphs()
+        for style in self.styles or ():
+            if style not in table.styles:
+                raise UsageError(f"data.styles names '{style}', and the glyphs' styles are {', '.join(table.styles)}")
+        table = table.select(styles=self.styles, skin_tones=["none"] if self.concepts == "base" else None)
+        if not len(table):
+            raise UsageError("data: there are no glyphs of these styles and concepts")
+        codes = tuple(code for code, concept in table.concepts.items() if nameable(concept))
+        return Data(
+            train=ScenePictures(Scenes(table, length=self.length, size=size[0], count=self.count, seed=0), codes),
+            test=ScenePictures(Scenes(table, length=self.test_length, size=size[0], count=self.count, seed=1), codes),
+            labels=_named(table, codes),
+            many=True,
+            split="unseen scenes of seen glyphs",
+        )
+
+
+class Glyphs:
+    """Glyphs as pictures of their concepts, laid on white or on a random colour.
+
+    Args:
+        table: the glyphs.
+        codes: the concepts' codes in the order of the classes.
+        size: (height, width) in pixels.
+        background: "white", or "random": every second one white and the others of any colour.
+    """
+
+    def __init__(self, table: GlyphTable, codes: tuple[str, ...], size: tuple[int, int], background: str) -> None:
+        number = {code: index for index, code in enumerate(codes)}
+        self.pictures, self.size, self.background = table.pictures, size, background
+        self.targets = torch.tensor([number[code] for code in table.concept])
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None) -> Batch:
+        """See `Source`."""
+        glyphs = torch.from_numpy(self.pictures[indices.numpy()]).permute(0, 3, 1, 2).float()
+        colours, alpha = glyphs[:, :3], glyphs[:, 3:] / 255
+        paper = torch.full((len(indices), 3, 1, 1), 255.0)
+        if generator is not None and self.background == "random":
+            drawn = torch.rand(paper.shape, generator=generator) * 255
+            paper = torch.where(torch.rand((len(indices), 1, 1, 1), generator=generator) < 0.5, drawn, paper)
+        images = _scaled(colours * alpha + paper * (1 - alpha), self.size)
+        return {"images": images, "targets": self.targets[indices]}
+
+
+class ScenePictures:
+    """Scenes as pictures in which several concepts are to be found."""
+
+    def __init__(self, scenes: Scenes, codes: tuple[str, ...]) -> None:
+        self.scenes, self.codes = scenes, {code: index for index, code in enumerate(codes)}
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None) -> Batch:
+        """See `Source`; nothing varies from look to look."""
+        scenes = [self.scenes[index] for index in indices.tolist()]
+        targets = torch.zeros(len(scenes), len(self.codes))
+        for row, scene in zip(targets, scenes, strict=True):
+            row[[self.codes[thing.concept.code] for thing in scene.objects]] = 1
+        images = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
+        return {"images": images.permute(0, 3, 1, 2).contiguous(), "targets": targets}
+
+
+def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, h, w) float32 in 0..255 -> (B, 3, *size) uint8."""
+    if tuple(images.shape[2:]) != size:
+        images = F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
+    return images.round_().clamp_(0, 255).byte()
+
+
+def _named(table: GlyphTable, codes: tuple[str, ...]) -> tuple[str, ...]:
+    """The concepts' English names; a name that several share is told apart by their codes."""
+    names = [table.concepts[code].name_en for code in codes]
+    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return tuple(f"{name} ({code})" if name in shared else name for name, code in zip(names, codes, strict=True))

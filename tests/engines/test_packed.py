@@ -1,0 +1,105 @@
+"""The packed engine says what eager says, however its weights change, and leaves training and saving alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vitrail.engines import prepare
+from vitrail.engines.packed import PackedLinear, can_pack, pack
+from vitrail.errors import UsageError
+from vitrail.models.vit import ViT, ViTConfig
+
+packable = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this build of torch has no oneDNN for CPUs")
+
+
+def network() -> ViT:
+    model = ViT(ViTConfig(image_size=32, patch_size=8, width=96, depth=2, heads=3, mlp_width=200, classes=7)).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+@packable
+def test_it_says_what_eager_says():
+    plain = network()
+    packed = copy.deepcopy(plain)
+    assert prepare(packed, "packed") == "packed float32"
+    pictures = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        assert relative(packed(pictures), plain(pictures)) < 1e-5
+    assert all(m.forward.packed is not None for m in packed.modules() if isinstance(m, nn.Linear))  # it did run packed
+
+
+@packable
+def test_bfloat16_is_as_near_to_float32_as_eager_bfloat16_is():
+    plain = network()
+    pictures = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        exact = plain(pictures)
+        eager = copy.deepcopy(plain).bfloat16()
+        packed = copy.deepcopy(plain).bfloat16()
+        prepare(packed, "auto")
+        near = relative(eager(pictures.bfloat16()).float(), exact)
+        assert relative(packed(pictures.bfloat16()).float(), exact) < 2 * near + 1e-3
+
+
+@packable
+@pytest.mark.parametrize("change", ["in place", "replaced", "loaded", "double"])
+def test_a_changed_weight_is_packed_again(change):
+    linear, x = nn.Linear(48, 32), torch.randn(5, 48)
+    pack(nn.Sequential(linear))
+    with torch.no_grad():
+        linear(x)
+        if change == "in place":
+            linear.weight.mul_(2)
+        elif change == "replaced":
+            linear.weight = nn.Parameter(torch.randn(32, 48))
+        elif change == "loaded":
+            linear.load_state_dict({"weight": torch.randn(32, 48), "bias": torch.randn(32)})
+        else:
+            linear.double()  # no packed form: the plain product
+            x = x.double()
+        torch.testing.assert_close(linear(x), nn.functional.linear(x, linear.weight, linear.bias), rtol=1e-5, atol=1e-5)
+
+
+@packable
+def test_gradients_flow_and_the_state_is_untouched():
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    prepare(model, "packed")
+    with torch.no_grad():
+        model(torch.randn(1, 3, 32, 32))
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@packable
+def test_a_copy_packs_its_own_weights():
+    model = network()
+    prepare(model, "packed")
+    pictures = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        first = model(pictures)
+        twin = copy.deepcopy(model)
+        assert isinstance(twin.head.forward, PackedLinear)
+        assert twin.head.forward.linear is twin.head
+        twin.head.weight.zero_()
+        torch.testing.assert_close(twin(pictures), twin.head.bias.expand(1, -1))
+        torch.testing.assert_close(model(pictures), first)
+
+
+def test_engines_that_do_not_exist_or_cannot_run_are_refused():
+    with pytest.raises(UsageError, match="no engine 'turbo'; there are auto, eager, packed"):
+        prepare(network(), "turbo")
+    with pytest.raises(UsageError, match="not float64 on cpu"):
+        prepare(network().double(), "packed")
+    assert prepare(network().double(), "auto") == "eager float64"
