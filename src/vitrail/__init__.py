@@ -11,6 +11,9 @@ from vitrail.errors import CheckpointError, ImageError, UsageError, VitrailError
 if TYPE_CHECKING:
     from vitrail.checkpoints.load import load
     from vitrail.checkpoints.save import convert, save
+    from vitrail.tasks.analyze import analyze
+    from vitrail.tasks.classify import classify
+    from vitrail.tasks.embed import embed
 
 __version__ = "0.1.0"
 
@@ -18,9 +21,24 @@ _LAZY = {
     "load": "vitrail.checkpoints.load",
     "save": "vitrail.checkpoints.save",
     "convert": "vitrail.checkpoints.save",
+    "classify": "vitrail.tasks.classify",
+    "embed": "vitrail.tasks.embed",
+    "analyze": "vitrail.tasks.analyze",
 }
 
-__all__ = ["CheckpointError", "ImageError", "UsageError", "VitrailError", "__version__", "convert", "load", "save"]
+__all__ = [
+    "CheckpointError",
+    "ImageError",
+    "UsageError",
+    "VitrailError",
+    "__version__",
+    "analyze",
+    "classify",
+    "convert",
+    "embed",
+    "load",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

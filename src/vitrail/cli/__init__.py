@@ -1,0 +1,40 @@
+"""The command line: a thin door onto tasks/. Nothing heavy is imported before a verb runs."""
+
+import os
+import sys
+
+from vitrail.cli.door import app
+from vitrail.cli.inventory import convert, info, models
+from vitrail.cli.see import analyze, classify, embed
+
+__all__ = ["app", "main"]
+
+for verb, examples in (
+    (classify, ("vitrail classify cat.jpg", "vitrail classify photos/ 'more/*.png' --top 3 --json")),
+    (embed, ("vitrail embed photos/ -o photos.parquet", "vitrail embed cat.jpg -m facebook/dinov2-small --json")),
+    (analyze, ("vitrail analyze cat.jpg", "vitrail analyze photos/ -o reports/")),
+    (models, ("vitrail models", "vitrail models --json")),
+    (info, ("vitrail info efficientnet-lite0", "vitrail info google/vit-base-patch16-224")),
+    (convert, ("vitrail convert google/vit-base-patch16-224 vit-in-timms-form --layout timm",)),
+):
+    app.command(epilog="\b\nExamples:\n  " + "\n  ".join(examples))(verb)  # \b: lines stay as they are
+
+
+def main() -> None:
+    """What the console's `vitrail` runs."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries are not sentences; what failed is said in one
+    try:
+        app(prog_name="vitrail")
+    except SystemExit as leaving:
+        if leaving.code == 130:  # interrupted: do not wait for threads that are still fetching pictures
+            os._exit(130)
+        raise
+    except Exception as error:
+        if os.environ.get("VITRAIL_DEBUG"):
+            raise
+        print(
+            f"Error: something that should not happen: {type(error).__name__}: {error}\n"
+            "This is a defect of Vitrail. Please report it with what VITRAIL_DEBUG=1 shows.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -1,0 +1,90 @@
+"""What is shown while many inputs are worked through: results on standard output, the rest on standard error."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from vitrail.cli.door import fail
+
+FEW = 8
+"""Up to so many inputs are done before a progress bar would be of use."""
+
+
+class Result(Protocol):
+    """What every verb gives back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+
+
+Shown = TypeVar("Shown", bound=Result)
+
+
+class Report:
+    """Shows results as they come, and remembers whether one failed.
+
+    Args:
+        total: how many there will be.
+        as_json: one JSON object a line, for failures too.
+        silent: say nothing of a result that is no failure (it goes to a file).
+    """
+
+    def __init__(self, total: int, *, as_json: bool, silent: bool = False) -> None:
+        self.total = total
+        self.as_json = as_json
+        self.silent = silent
+        self.failed = 0
+
+    @property
+    def exit_code(self) -> int:
+        """1 when an input failed."""
+        return 1 if self.failed else 0
+
+    def follow(self, results: Iterator[Shown]) -> Iterator[Shown]:
+        """The same results, each shown before it is handed on."""
+        from vitrail.tasks.batches import Failure
+
+        with self._progress() as advance:
+            for result in results:
+                if isinstance(result, Failure):
+                    self.failed += 1
+                    fail(result.error)
+                if self.as_json:
+                    print_json(result.to_dict())
+                elif not self.silent and not isinstance(result, Failure):
+                    print(result, flush=True)
+                advance()
+                yield result
+
+    def show(self, results: Iterator[Shown]) -> int:
+        """Show them all; gives the exit code back."""
+        for _ in self.follow(results):
+            pass
+        return self.exit_code
+
+    @contextmanager
+    def _progress(self) -> Iterator[Callable[[], None]]:
+        """A bar on standard error, where somebody sees it and it would not run into the results."""
+        scrolling = sys.stdout.isatty() and (self.as_json or not self.silent)
+        if self.total <= FEW or scrolling or not sys.stderr.isatty():
+            yield lambda: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+            task = bar.add_task("", total=self.total)
+            yield lambda: bar.advance(task)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One line of JSON on standard output, there at once; letters it cannot write are escaped as JSON escapes them."""
+    line = json.dumps(content, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        line = json.dumps(content)
+    print(line, flush=True)

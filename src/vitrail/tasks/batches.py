@@ -1,0 +1,184 @@
+"""Many pictures through one network: opened ahead of it on a few threads, in batches, a broken one in its place."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import ImageError, UsageError, VitrailError
+from vitrail.imaging.inputs import Input
+from vitrail.imaging.open import printable
+from vitrail.models.model import Model
+
+Result = TypeVar("Result")
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Threads that open pictures. As many decoded pictures are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that could not be done, in the place of its result.
+
+    Attributes:
+        input: what the user would recognise it by.
+        error: the sentence that says why.
+        cause: the error as it was raised.
+    """
+
+    input: str
+    error: str
+    cause: VitrailError = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, str]:
+        """{"input": …, "error": …}."""
+        return {"input": self.input, "error": self.error}
+
+    def __str__(self) -> str:
+        return self.error
+
+
+def in_batches(
+    inputs: Sequence[Input],
+    model: Model,
+    run: Callable[[Tensor], Sequence[Result]],
+    *,
+    batch_size: int = 8,
+    allow_private: bool = False,
+) -> Iterator[tuple[Input, Result | Failure]]:
+    """Open, prepare and run every input; each comes with its result as soon as that is there, in order.
+
+    Never more than a few pictures are in memory, however many inputs there are. Pictures that come out of
+    preprocessing at the same size share a batch with their neighbours.
+
+    Args:
+        inputs: what to look at.
+        model: whose preprocessing, device and dtype are used.
+        run: pictures (B, C, H, W) -> B results; it runs without gradients.
+        batch_size: the most pictures that go through the network at once.
+        allow_private: fetch URLs from addresses that are not public, too.
+
+    Raises:
+        UsageError: a batch size below 1.
+    """
+    if batch_size < 1:
+        raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+    return _in_batches(inputs, model, run, batch_size, allow_private)
+
+
+def one_or_all(
+    named: Any, inputs: Sequence[Input], results: Iterator[Result | Failure]
+) -> Result | list[Result | Failure]:
+    """What a verb gives back: the result of one input, whose error is raised; or a list for what names many.
+
+    Args:
+        named: what the user named. A list, a folder or a pattern names many, whatever it holds.
+        inputs: what `find_inputs` made of it.
+        results: theirs, in order.
+    """
+    is_itself = len(inputs) == 1 and (
+        inputs[0].source is named or inputs[0].error is not None or is_standard_input(named)
+    )
+    if isinstance(named, list | tuple) or not is_itself:
+        return list(results)
+    result = next(results)
+    if isinstance(result, Failure):
+        raise result.cause
+    return result
+
+
+def is_standard_input(named: Any) -> bool:
+    """Whether "-" is named."""
+    return isinstance(named, str) and named == "-"
+
+
+def _in_batches(
+    inputs: Sequence[Input],
+    model: Model,
+    run: Callable[[Tensor], Sequence[Result]],
+    batch_size: int,
+    allow_private: bool,
+) -> Iterator[tuple[Input, Result | Failure]]:
+    batch: list[tuple[Input, Tensor | Failure]] = []
+    tensors: list[Tensor] = []  # those of the batch that are no failures
+    for input, prepared in _prepared(inputs, model, batch_size + THREADS, allow_private):
+        if isinstance(prepared, Tensor):
+            if tensors and prepared.shape != tensors[0].shape:
+                yield from _run(batch, tensors, model, run)
+                batch, tensors = [], []
+            tensors.append(prepared)
+        batch.append((input, prepared))
+        if len(tensors) in (0, batch_size):
+            yield from _run(batch, tensors, model, run)
+            batch, tensors = [], []
+    yield from _run(batch, tensors, model, run)
+
+
+def _prepared(
+    inputs: Sequence[Input], model: Model, ahead: int, allow_private: bool
+) -> Iterator[tuple[Input, Tensor | Failure]]:
+    """Each input with its (1, C, H, W), at most `ahead` of them before they are asked for."""
+
+    def prepare(input: Input) -> Tensor | Failure:
+        try:
+            return model.preprocess(input.open(allow_private))
+        except VitrailError as error:
+            return Failure(input.name, str(error), error)
+        except MemoryError:
+            return _failure(input, "it does not fit in memory")
+
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vitrail-open")
+    remaining = iter(inputs)
+    try:
+        pending = deque((input, pool.submit(prepare, input)) for input in islice(remaining, ahead))
+        while pending:
+            input, future = pending.popleft()
+            prepared = future.result()
+            pending.extend((input, pool.submit(prepare, input)) for input in islice(remaining, 1))
+            yield input, prepared
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(
+    batch: list[tuple[Input, Tensor | Failure]],
+    tensors: list[Tensor],
+    model: Model,
+    run: Callable[[Tensor], Sequence[Result]],
+) -> Iterator[tuple[Input, Result | Failure]]:
+    reason = ""
+    results: Iterator[Result] = iter(())
+    if tensors:
+        weights = next(model.parameters())
+        try:
+            with torch.inference_mode():
+                results = iter(run(torch.cat(tensors).to(weights.device, weights.dtype)))
+        except (ValueError, RuntimeError, MemoryError) as error:  # pictures that do not suit the network, or too many
+            reason = _why(error, tensors)
+    for input, prepared in batch:
+        if isinstance(prepared, Failure):
+            yield input, prepared
+        else:
+            yield input, _failure(input, reason) if reason else next(results)
+
+
+def _why(error: Exception, tensors: list[Tensor]) -> str:
+    """Why a network cannot run on these pictures."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        several = f" with {len(tensors) - 1} others: try a smaller batch size" if len(tensors) > 1 else ""
+        return f"the network does not fit in memory with it{several}"
+    if isinstance(error, ValueError):  # the network's own sentence
+        return str(error)
+    height, width = tensors[0].shape[-2:]
+    return f"the network cannot run on {height}×{width} pixels ({str(error).strip().splitlines()[0]})"
+
+
+def _failure(input: Input, reason: str) -> Failure:
+    error = ImageError(f"{printable(input.name)}: {reason}.")
+    return Failure(input.name, str(error), error)

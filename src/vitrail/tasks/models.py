@@ -1,0 +1,76 @@
+"""The network that a verb runs: named, loaded already, or the one that is taken when nothing is said."""
+
+import os
+from functools import lru_cache
+from threading import Lock
+
+from vitrail.checkpoints.load import load
+from vitrail.errors import UsageError
+from vitrail.models.model import Model
+
+DEFAULT_MODEL = "efficientnet-lite0"
+"""In the box, trained on ImageNet."""
+
+_loading = Lock()
+
+
+def get_model(
+    model: str | os.PathLike | Model | None = None,
+    *,
+    engine: str = "auto",
+    device: str | None = None,
+    architecture: str | None = None,
+) -> Model:
+    """The network to run. What is named is loaded once a process, and again if its files have changed since.
+
+    Args:
+        model: what `vitrail.load` takes, a network that is loaded already, or None for `DEFAULT_MODEL`.
+        engine: how it runs.
+        device: where it runs; the CPU unless said.
+        architecture: timm's name of the network, for a bare state dict that does not say what it is.
+
+    Raises:
+        CheckpointError: as `vitrail.load` raises it.
+        UsageError: as `vitrail.load` raises it; or engine, device or architecture are given with a loaded network, or
+            that network is in training mode or has no `preprocess`.
+    """
+    if isinstance(model, Model):
+        if engine != "auto" or device is not None or architecture is not None:
+            raise UsageError(
+                "engine, device and architecture are chosen when a network is loaded, and this one is already"
+            )
+        if model.training:
+            raise UsageError("the network is in training mode: call its eval() first")
+        if not hasattr(model, "preprocess"):
+            raise UsageError("the network has no preprocess: set it to a vitrail.imaging.preprocess.Preprocess")
+        return model
+    name = DEFAULT_MODEL if model is None else os.fspath(model)
+    with _loading:
+        return _load(name, engine, None if device is None else str(device), architecture, _state_of_files(name))
+
+
+def name_of(model: Model) -> str:
+    """What results call the network: the name it was loaded by, or its family's."""
+    return model.origin.name if model.origin else model.family
+
+
+def engine_of(model: Model) -> str:
+    """What results say of how it ran, "eager float32"."""
+    return (
+        model.origin.engine if model.origin else f"eager {str(next(model.parameters()).dtype).removeprefix('torch.')}"
+    )
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, engine: str, device: str | None, architecture: str | None, files: object) -> Model:
+    return load(name, architecture=architecture, device=device, engine=engine)
+
+
+def _state_of_files(name: str) -> tuple[str, tuple[tuple[str, int], ...]] | None:
+    """Where a local checkpoint is and when its files changed last; None for what is no path."""
+    path = os.path.abspath(os.path.expanduser(name))
+    try:
+        files = [path, *(entry.path for entry in os.scandir(path))] if os.path.isdir(path) else [path]
+        return path, tuple(sorted((file, os.stat(file).st_mtime_ns) for file in files))
+    except (OSError, ValueError):
+        return None
