@@ -27,6 +27,7 @@ class GlyphsSection(Section):
         hold_out_style: the art style that is only tested on; null trains on all, and tests on the same glyphs.
         styles: the art styles that are trained on; null for all but the one held out.
         concepts: "base" leaves out those with a skin tone, "all" leaves out none.
+        groups: the broad kinds of concepts that take part ("food-drink"); null for all.
         background: what glyphs lie on in training: "random" colours, or the "white" that they are always tested on.
         generated: draw so many concepts by a few lines of code instead of reading Emoji World: for tests and trials.
     """
@@ -35,6 +36,7 @@ class GlyphsSection(Section):
     hold_out_style: str | None = None
     styles: tuple[str, ...] | None = None
     concepts: Literal["all", "base"] = "base"
+    groups: tuple[str, ...] | None = None
     background: Literal["random", "white"] = "random"
     generated: Annotated[int, Field(ge=0, le=MOST_CONCEPTS)] = 0
 
@@ -50,8 +52,10 @@ class GlyphsSection(Section):
         styles = self.styles or tuple(style for style in table.styles if style != self.hold_out_style)
         if self.hold_out_style in styles:
             raise UsageError(f"data.styles names '{self.hold_out_style}', which data.hold_out_style keeps for the test")
-        if self.concepts == "base":
-            table = table.select(skin_tones=["none"])
+        known = {concept.group for concept in table.concepts.values()}
+        if unknown := set(self.groups or ()) - known:
+            raise UsageError(f"data.groups names '{min(unknown)}', and the glyphs' groups are {', '.join(sorted(known))}")
+        table = table.select(groups=self.groups, skin_tones=["none"] if self.concepts == "base" else None)
         train = table.select(styles=styles)
         test = (
             train

@@ -12,4 +12,4 @@ def glyphs() -> GlyphTable:
 
 @pytest.fixture(scope="session")
 def many(glyphs: GlyphTable) -> list[Scene]:
-    return list(Scenes(glyphs, length=2000, seed=7))
+    return list(Scenes(glyphs, length=1500, seed=7))

@@ -16,11 +16,11 @@ APPLE = concept("apple", "red apple", "红苹果", "food-drink", "food-fruit")
 BUS = concept("bus", "bus", "公交车", "travel-places", "transport-ground")
 CONCEPTS = {one.code: one for one in (FROG, APPLE, BUS)}
 
-OBJECTS = (  # a bus left of an apple with a frog below each
+OBJECTS = (  # a bus left of an apple, and far below two frogs
     SceneObject(0, BUS, "flat", (15.0, 20.0), 0.3, 1.0),
     SceneObject(1, APPLE, "3d", (85.0, 20.0), 0.3, 1.0),
-    SceneObject(2, FROG, "3d", (15.0, 80.0), 0.3, 1.0),
-    SceneObject(2, FROG, "3d", (85.0, 80.0), 0.3, 1.0),
+    SceneObject(2, FROG, "3d", (15.0, 95.0), 0.3, 1.0),
+    SceneObject(2, FROG, "3d", (85.0, 95.0), 0.3, 1.0),
 )
 SCENE = Step("scene")
 
@@ -48,7 +48,7 @@ def the(code: str) -> Step:
         (Step("all_same_style", (all_of("frog"),)), True),
         (Step("more", (Step("count", (all_of("frog"),)), Step("count", (all_of("bus"),)))), True),
         (Step("query_name", (Step("unique", (Step("relate", (the("bus"),), "right"),)),)), "apple"),
-        (Step("count", (Step("relate", (the("apple"),), "below"),)), 1),
+        (Step("count", (Step("relate", (the("apple"),), "below"),)), 2),
         (Step("count", (Step("relate", (the("apple"),), "above"),)), 0),
     ],
     ids=str,

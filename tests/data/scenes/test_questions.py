@@ -44,7 +44,7 @@ SIDES = {"left of": "left", "right of": "right", "above": "above", "below": "bel
 
 def test_programs_run_again_give_the_answers(many):
     questions = [(scene, question) for scene in many for question in scene.questions]
-    assert len(questions) > 10_000
+    assert len(questions) > 7_000
     for scene, question in questions:
         assert scene.run(question.program) == question.answer
         assert question.kind in KINDS
@@ -107,9 +107,11 @@ def test_where_is_the_part_of_the_picture_its_pixels_are_in(many):
     for scene, question in asked(many, "where"):
         (number,) = numbers_of(scene, re.fullmatch(r"Where in the picture is the (.*)\?", question.en.question)[1])
         right, down = centroids(scene)[number]
+        left, top, far_right, bottom = scene.boxes[number] / scene.size
+        strays = 0.15 * max(far_right - left, bottom - top)  # a heart's mean pixel lies above the middle of its box
         for word, position in (("left", right), ("right", 1 - right), ("top", down), ("bottom", 1 - down)):
-            words = question.answer.split()
-            assert position < 1 / 3 + 0.02 if word in words else position > 1 / 3 - 0.02
+            inside = word in question.answer.split()
+            assert position < 1 / 3 + strays if inside else position > 1 / 3 - strays
 
 
 def test_which_side_agrees_with_the_pixels(many):
@@ -163,7 +165,7 @@ def test_compare_counts_both(many):
 @pytest.mark.parametrize("split", ["any", "train"])
 def test_answers_are_balanced(glyphs, split):
     counts: dict[str, Counter] = defaultdict(Counter)
-    for scene in Scenes(glyphs, length=2500, split=split, seed=11):
+    for scene in Scenes(glyphs, length=1200, size=32, split=split, seed=11):
         for question in scene.questions:
             if question.program.gives != "concept":
                 counts[question.kind][question.answer] += 1
@@ -176,12 +178,12 @@ def test_answers_are_balanced(glyphs, split):
 
 def test_the_words_of_a_question_do_not_give_its_answer(glyphs):
     """Guess yes or no from the concept asked for, as learnt from other scenes: no better than a coin."""
-    questions = [question for _, question in asked(Scenes(glyphs, length=4000, seed=1), "is there")]
+    questions = [question for _, question in asked(Scenes(glyphs, length=1800, size=32, seed=1), "is there")]
     yes: dict[str, list[bool]] = defaultdict(list)
-    for question in questions[:2000]:
+    for question in questions[:900]:
         yes[str(question.program)].append(question.answer)
-    right = [(np.mean(yes[str(one.program)] or [0.5]) > 0.5) == one.answer for one in questions[2000:]]
-    assert np.mean(right) < 0.56  # 0.5 by chance, give or take 0.011
+    right = [(np.mean(yes[str(one.program)] or [0.5]) > 0.5) == one.answer for one in questions[900:]]
+    assert np.mean(right) < 0.57  # 0.5 by chance, give or take 0.017
 
 
 def test_one_style_asks_nothing_of_style():

@@ -79,7 +79,7 @@ PROPERTIES = {
     ),
     "plant": Property(
         "plant-.*",
-        "bouquet|rosette|.* leaf.*|empty nest|nest with eggs|mushroom|food-.*|.* tree|pine decoration|jack-o-lantern",
+        "bouquet|rosette|(?:.* )?leaf.*|empty nest|nest with eggs|mushroom|food-.*|.* tree|pine decoration",
         "",
         "is a plant",
         "是植物",

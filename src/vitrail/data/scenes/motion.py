@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from PIL import Image
@@ -58,7 +59,7 @@ class Motion:
 
         Args:
             glyph: (S, S, 4) uint8 RGBA.
-            side: of the object at its largest, in pixels.
+            side: of the glyph in pixels; where it grows or shrinks, midway (the geometric mean).
             frames: how many.
         """
         times = [frame / max(1, frames - 1) for frame in range(frames)]
@@ -68,8 +69,8 @@ class Motion:
                 return []
             looks = [sprite(glyph, side, turn * time) for time in times]
         elif self.kind in ("grow", "shrink"):
-            smallest = side / self.amount
-            sides = [round(smallest + (side - smallest) * time) for time in times]
+            smallest, largest = side / sqrt(self.amount), side * sqrt(self.amount)
+            sides = [round(smallest + (largest - smallest) * time) for time in times]
             looks = [sprite(glyph, one) for one in (sides if self.kind == "grow" else reversed(sides))]
         else:
             looks = [sprite(glyph, side)] * frames
@@ -104,7 +105,7 @@ class Video:
     Attributes:
         frames: (T, H, W, 3) uint8.
         boxes: (T, n, 4) int64: left, top, right, bottom in pixels of what shows of each object in each frame.
-        objects: what is to be seen, as it is in the first frame.
+        objects: what is to be seen, as it is in the first frame; the scale of what grows or shrinks is that of midway.
         motions: what each does.
         captions_en, captions_zh: what each does, in words, one caption an object; the last tells of all.
     """
