@@ -3,6 +3,7 @@
 import os
 import sys
 
+from vitrail.cli.data import data
 from vitrail.cli.door import app
 from vitrail.cli.inventory import convert, info, models
 from vitrail.cli.see import analyze, classify, embed
@@ -18,6 +19,8 @@ for verb, examples in (
     (convert, ("vitrail convert google/vit-base-patch16-224 vit-in-timms-form --layout timm",)),
 ):
     app.command(epilog="\b\nExamples:\n  " + "\n  ".join(examples))(verb)  # \b: lines stay as they are
+
+app.add_typer(data, name="data")
 
 
 def main() -> None:

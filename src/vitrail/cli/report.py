@@ -80,6 +80,27 @@ class Report:
             yield lambda: bar.advance(task)
 
 
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """For work in named steps: what is being done, how much of it is done, how much there is. Only where somebody sees it."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield advance
+
+
 def print_json(content: dict[str, Any]) -> None:
     """One line of JSON on standard output, there at once; letters it cannot write are escaped as JSON escapes them."""
     line = json.dumps(content, ensure_ascii=False)

@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitrail import registry
-from vitrail.errors import ImageError, UsageError, VitrailError
+from vitrail.errors import ImageError, UsageError
 from vitrail.explain import Explanation, Method, explain
+from vitrail.files import appearing
 from vitrail.imaging import draw
 from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, Source, is_url, open_picture, printable
@@ -216,18 +217,10 @@ class Analysis:
         Raises:
             VitrailError: it cannot be written.
         """
-        path = Path(path)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        page = self.to_html()
-        try:
+        path, page = Path(path), self.to_html()
+        with appearing(path) as scratch:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                scratch.write_text(page, encoding="utf-8")
-                scratch.replace(path)
-            finally:
-                scratch.unlink(missing_ok=True)
-        except OSError as error:
-            raise VitrailError(f"{printable(str(path))} cannot be written ({error.strerror or error}).") from None
+            scratch.write_text(page, encoding="utf-8")
         return path
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from vitrail.errors import UsageError, VitrailError
+from vitrail.files import appearing
 from vitrail.tasks.batches import Failure
 from vitrail.tasks.embed import Embedding
 
@@ -88,7 +88,7 @@ def names_path(path: Path) -> Path:
 
 def _write_npy(first: Embedding, others: Iterator[Embedding], path: Path) -> int:
     inputs = [first.input]
-    with _appearing(path) as file:
+    with appearing(path) as scratch, open(scratch, "w+b") as file:
         _write_header(file, 0, len(first.vector))
         file.write(_row(first))
         for embedding in others:
@@ -97,8 +97,8 @@ def _write_npy(first: Embedding, others: Iterator[Embedding], path: Path) -> int
         file.seek(0)
         _write_header(file, len(inputs), len(first.vector))
         described = {"model": first.model, "engine": first.engine, "inputs": inputs}
-        with _appearing(names_path(path)) as names:
-            names.write(json.dumps(described, indent=1).encode() + b"\n")
+        with appearing(names_path(path)) as names:
+            names.write_bytes(json.dumps(described, indent=1).encode() + b"\n")
     return len(inputs)
 
 
@@ -122,7 +122,7 @@ def _write_parquet(first: Embedding, others: Iterator[Embedding], path: Path) ->
         metadata={"model": first.model, "engine": first.engine},
     )
     written, group = 0, [first, *islice(others, ROWS - 1)]
-    with _appearing(path) as file, pq.ParquetWriter(file, schema) as writer:
+    with appearing(path) as scratch, pq.ParquetWriter(scratch, schema) as writer:
         while group:
             vectors = np.concatenate([embedding.vector for embedding in group])
             columns: list[Any] = [
@@ -138,20 +138,3 @@ def _write_parquet(first: Embedding, others: Iterator[Embedding], path: Path) ->
 def _text(name: str) -> str:
     """A name as Parquet can hold it: bytes of a file's name that are no UTF-8 are written as \\udcff."""
     return name.encode("utf-8", "backslashreplace").decode()
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes its name when everything is in it; when it does not come to that, nothing is left."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(scratch, "w+b") as file:
-            yield file
-        scratch.replace(path)
-    except BrokenPipeError:  # not this file: whoever is being shown the results has gone
-        raise
-    except OSError as error:
-        raise VitrailError(f"{path} cannot be written ({error.strerror or error})") from None
-    finally:
-        with suppress(OSError):
-            scratch.unlink()
