@@ -89,7 +89,9 @@ class ViT(Model):
         norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.norm = norm if config.pooling == "class" else nn.Identity()
         self.pooled_norm = norm if config.pooling == "mean" else nn.Identity()
-        self.pooler = nn.Sequential(nn.Linear(config.width, config.width), nn.Tanh()) if config.pooler else nn.Identity()
+        self.pooler = (
+            nn.Sequential(nn.Linear(config.width, config.width), nn.Tanh()) if config.pooler else nn.Identity()
+        )
         self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
         self.apply(initialise)
         nn.init.trunc_normal_(self.positions, std=0.02)

@@ -93,6 +93,8 @@ class ConvolutionNorm(nn.Module):
         self.convolution = Convolution(channels, width, kernel, stride=stride, groups=groups, padding=padding)
         self.norm = nn.BatchNorm2d(width, eps=norm_eps, momentum=norm_momentum)
         self.act = nn.Identity() if act is None else activation(act)
+        if isinstance(self.act, nn.SiLU | nn.ReLU | nn.ReLU6):
+            self.act.inplace = True  # nobody else reads the norm's output, and large maps are bound by memory
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, ⌈H / stride⌉, ⌈W / stride⌉)."""
