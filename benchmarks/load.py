@@ -63,7 +63,9 @@ def main() -> None:
                     [sys.executable, "-c", code, f"{folder}/large", what], check=True, capture_output=True, text=True
                 ).stdout
                 peak, seconds = json.loads(printed.splitlines()[-1])
-                rows.append([name, {"load": "load", "run": "load and run"}[what], f"{peak / weights:.2f}", f"{seconds:.2f} s"])
+                rows.append(
+                    [name, {"load": "load", "run": "load and run"}[what], f"{peak / weights:.2f}", f"{seconds:.2f} s"]
+                )
     print(f"{describe()}; ViT-L/16 in float32, {weights / 1e6:.0f} MB\n")
     print(table(["library", "work", "peak memory / weights", "time to load"], rows))
 

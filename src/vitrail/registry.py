@@ -76,6 +76,18 @@ FAMILIES: dict[str, Family] = {
                 f"{_LAYOUTS}.dinov2_timm:DINOv2Timm",
             ),
         ),
+        Family(
+            "efficientnet",
+            "EfficientNet and EfficientNet-Lite",
+            "Tan 2019 (1905.11946)",
+            "vitrail.models.efficientnet:EfficientNet",
+            "vitrail.models.efficientnet:EfficientNetConfig",
+            (
+                f"{_LAYOUTS}.efficientnet_transformers:EfficientNetTransformers",
+                f"{_LAYOUTS}.efficientnet_timm:EfficientNetTimm",
+                f"{_LAYOUTS}.efficientnet_lite_package:EfficientNetLitePackage",
+            ),
+        ),
     )
 }
 
@@ -92,7 +104,7 @@ def published(name: str) -> "tuple[Layout, Published] | None":
         if name in layout.published:
             return layout, layout.published[name]
         for entry in layout.published.values():
-            if entry.hub == name:
+            if entry.hub and entry.hub == name:
                 return layout, entry
     return None
 

@@ -1,9 +1,13 @@
-"""Find a checkpoint and open its files: in the box, in a folder, as one file, or on the hub. No code in it is ever run."""
+"""Find a checkpoint and open its files: in the box, in a folder, as one file, or on the hub.
+
+No code in a checkpoint is ever run.
+"""
 
 import difflib
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,7 +60,7 @@ class SafeTensors(Mapping[str, Tensor]):
             try:
                 file = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is not a whole safetensors file ({_first_line(error)})") from None
+                raise CheckpointError(f"{path} is not a whole safetensors file ({first_line(error)})") from None
             self._files.update(dict.fromkeys(file.keys(), file))
             self.metadata.update(file.metadata() or {})
 
@@ -77,8 +81,8 @@ class SafeTensors(Mapping[str, Tensor]):
 def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Checkpoint:
     """Find a checkpoint and read its headers.
 
-    Looked for in this order: a name in the box, a folder or file that exists, a published name of the registry, a hub id
-    `org/name[@revision]`.
+    Looked for in this order: a name in the box, a folder or file that exists, a published name of the registry, a hub
+    id `org/name[@revision]`.
 
     Args:
         name_or_path: what the user called it.
@@ -103,11 +107,15 @@ def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Check
     known = published(name_or_path)
     if known and not known[1].hub:
         raise CheckpointError(
-            f"nobody has published weights for '{name_or_path}': it is the name of a network for weights of your own, as in "
-            f"load('weights.safetensors', architecture='{name_or_path}')"
+            f"nobody has published weights for '{name_or_path}': it is the name of a network for weights of your own, "
+            f"as in load('weights.safetensors', architecture='{name_or_path}')"
         )
     hub_id = _HUB_ID.fullmatch(known[1].hub if known else name_or_path)
-    if hub_id is None or path.suffix in (".safetensors", ".pth", ".bin", ".pt") or name_or_path.startswith((".", "/", "~")):
+    if (
+        hub_id is None
+        or path.suffix in (".safetensors", ".pth", ".bin", ".pt")
+        or name_or_path.startswith((".", "/", "~"))
+    ):
         raise CheckpointError(_not_found(name_or_path))
     folder = _fetch(name_or_path, hub_id["repo"], hub_id["revision"])
     return _open_folder(name_or_path, folder, architecture, known[1].licence if known else None)
@@ -164,8 +172,8 @@ def _open_file(
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if config is None:
         raise CheckpointError(
-            f"nothing says of which network the weights in {path} are: load a folder that has a config.json, or name the "
-            "network (--architecture vit_base_patch16_224, say)"
+            f"nothing says of which network the weights in {path} are: load a folder that has a config.json, or name "
+            "the network (--architecture vit_base_patch16_224, say)"
         )
     return Checkpoint(name, Description(config, preprocessor or {}, shapes), tensors, licence)
 
@@ -193,18 +201,21 @@ def _shard_names(index: Path) -> list[str]:
 def _unpickle(path: Path) -> dict[str, Tensor]:
     """A state dict saved by torch.save, with nothing but tensors in it."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # torch's guesses about damaged bytes; the error says enough
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RecursionError):
         raise CheckpointError(
-            f"{path} is not a plain state dict: it is damaged, or holds Python objects, and Vitrail never runs code from a "
-            "checkpoint"
+            f"{path} is not a plain state dict: it is damaged, or holds Python objects, and Vitrail never runs code "
+            "from a checkpoint"
         ) from None
     except Exception as error:  # damaged bytes make the unpickler stumble over errors of every kind
-        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint ({_first_line(error)})") from None
+        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint ({first_line(error)})") from None
     for wrapper in ("state_dict", "model"):  # what training scripts wrap it in
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(name, str) and _is_plain(item) for name, item in state.items()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and _is_plain(item) for name, item in state.items()
+    ):
         raise CheckpointError(f"{path} is not a state dict: it holds other things than named tensors")
     return state
 
@@ -223,7 +234,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({_first_line(error)})") from None
+        raise CheckpointError(f"{path} cannot be read as JSON ({first_line(error)})") from None
     return _parse_json(text, str(path))
 
 
@@ -231,7 +242,7 @@ def _parse_json(text: str, where: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where} cannot be read as JSON ({_first_line(error)})") from None
+        raise CheckpointError(f"{where} cannot be read as JSON ({first_line(error)})") from None
     if not isinstance(parsed, dict):
         raise CheckpointError(f"{where} holds no JSON object")
     return parsed
@@ -249,7 +260,7 @@ def _licence_of(folder: Path) -> str | None:
 
 def _fetch(name: str, repo: str, revision: str | None) -> Path:
     """The folder of the local hub cache that holds a hub checkpoint, after fetching what of it is missing."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -260,7 +271,18 @@ def _fetch(name: str, repo: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
-    unreachable: list[LocalEntryNotFoundError] = []  # what the hub was found to be, after which only the cache is asked
+    unreachable: list[Exception] = []  # the hub does not answer: only its local cache is asked
+
+    def ask() -> None:
+        """Ask the hub once: `hf_hub_download` would try for half a minute, and again for every file."""
+        try:
+            get_hf_file_metadata(hf_hub_url(repo, "config.json", revision=revision), timeout=10)
+        except HFValidationError:
+            raise
+        except HfHubHTTPError:
+            pass  # an answer, too
+        except Exception as error:  # of whichever network library huggingface_hub is built on
+            unreachable.append(error)
 
     def get(file: str) -> Path | None:
         try:
@@ -272,31 +294,41 @@ def _fetch(name: str, repo: str, revision: str | None) -> Path:
             return None
 
     try:
+        ask()
         weights = next((found for file in _WEIGHTS if (found := get(file))), None)
         if weights is None and unreachable:
             raise unreachable[0]
         if weights is None:
-            raise CheckpointError(f"'{name}' on the hub holds no weights that Vitrail reads ({', '.join(_WEIGHTS[::2])})")
+            raise CheckpointError(
+                f"'{name}' on the hub holds no weights that Vitrail reads ({', '.join(_WEIGHTS[::2])})"
+            )
         if weights.name.endswith(".index.json"):
             for shard in _shard_names(weights):
                 get(shard)
         for file in ("config.json", *_PREPROCESSORS, "README.md"):
             get(file)
+    except CheckpointError:
+        raise
     except GatedRepoError:
-        raise CheckpointError(f"'{name}' is gated: accept its terms on the hub and log in with `hf auth login`") from None
+        raise CheckpointError(
+            f"'{name}' is gated: accept its terms on the hub and log in with `hf auth login`"
+        ) from None
     except RevisionNotFoundError:
         raise CheckpointError(f"'{repo}' on the hub has no revision '{revision}'") from None
     except RepositoryNotFoundError:
-        raise CheckpointError(f"there is no '{name}' on the hub (or it is private: log in with `hf auth login`)") from None
+        raise CheckpointError(
+            f"there is no '{name}' on the hub (or it is private: log in with `hf auth login`)"
+        ) from None
     except HFValidationError:
         raise CheckpointError(_not_found(name)) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:
         raise CheckpointError(
-            f"'{name}' is not in the box, no such folder exists, it is not in the hub's local cache, and the hub cannot be "
-            f"reached ({_first_line(error.__cause__ or error)})"
+            f"'{name}' is not in the box, no such folder exists, it is not in the hub's local cache, and the hub "
+            f"cannot be reached ({first_line(error.__cause__ or error)})"
         ) from None
     return weights.parent
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: some libraries' messages carry the stack of their C++."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")[:200]

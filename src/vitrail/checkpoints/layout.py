@@ -5,8 +5,9 @@ A table is a list of rows. A row says how one of our tensors is made of the publ
     Row("norm.{p}", "vit.layernorm.{p}")
     Row("blocks.{i}.attention.qkv.{p}", Joined("…query.{p}", "…key.{p}", "…value.{p}"))
 
-`{i}` and `{j}` stand for numbers, `{rest}` for the rest of a name, any other braces for a piece without dots. Reading looks every tensor of
-our network up in the table; writing follows the same rows backwards. So `load` and `save` are each other's inverse.
+`{i}` and `{j}` stand for numbers, `{rest}` for the rest of a name, any other braces for a piece without dots. Reading
+looks every tensor of our network up in the table; writing follows the same rows backwards. So `load` and `save` are
+each other's inverse.
 """
 
 import re
@@ -14,11 +15,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from vitrail.checkpoints.mapped import release
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
@@ -46,7 +48,9 @@ class Row:
 
     def __init__(self, ours: str, theirs: str | Joined, *also: str | Joined) -> None:
         self.pattern = re.compile(_regex(ours))
-        self.spellings = [spelling if isinstance(spelling, Joined) else Joined(spelling) for spelling in (theirs, *also)]
+        self.spellings = [
+            spelling if isinstance(spelling, Joined) else Joined(spelling) for spelling in (theirs, *also)
+        ]
 
     def match(self, ours: str) -> list[tuple[str, ...]] | None:
         """Every spelling of one of our tensors, the written one first; None when the row is about other tensors."""
@@ -70,11 +74,11 @@ def _regex(pattern: str) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint that its publisher has put on the hub.
+    """A network that a publisher's library has a name for, and its checkpoint on the hub.
 
     Attributes:
         config: our config for it.
-        hub: its hub id, "google/vit-base-patch16-224".
+        hub: its hub id, "google/vit-base-patch16-224"; "" for a network that has a name and no published weights.
         licence: SPDX identifier.
         preprocess: how its pictures are prepared, where the checkpoint ships no file that says so.
     """
@@ -106,7 +110,7 @@ class Layout(ABC):
     library: str  # "transformers", "timm"
     family: str  # a name of the registry
     model: type[Model]
-    published: Mapping[str, Published]  # by the name the publisher gives it
+    published: ClassVar[Mapping[str, Published]]  # by the name the publisher gives it
     base_prefix: str = ""  # what stands before the names of the backbone when a head is on top
     ignored: Sequence[str] = ()  # patterns of the publisher's tensors that hold no weights
 
@@ -161,7 +165,9 @@ def find_rows(names: Iterable[str], rows: Sequence[Row]) -> dict[str, list[tuple
     return plan
 
 
-def to_ours(layout: Layout, model: Model, tensors: Mapping[str, Tensor], shapes: Shapes, where: str) -> dict[str, Tensor]:
+def to_ours(
+    layout: Layout, model: Model, tensors: Mapping[str, Tensor], shapes: Shapes, where: str
+) -> dict[str, Tensor]:
     """The publisher's tensors under our names, ready for `load_state_dict(assign=True)`.
 
     Args:
@@ -198,7 +204,9 @@ def to_ours(layout: Layout, model: Model, tensors: Mapping[str, Tensor], shapes:
         used.update(parts)
         part_shape = wanted[name] if len(parts) == 1 else (wanted[name][0] // len(parts), *wanted[name][1:])
         misshapen += [
-            f"'{part}' of shape {shapes[part]} where {part_shape} is wanted" for part in parts if shapes[part] != part_shape
+            f"'{part}' of shape {shapes[part]} where {part_shape} is wanted"
+            for part in parts
+            if shapes[part] != part_shape
         ]
     extra = sorted(name for name in shapes if name not in used and not _matches(name, layout.ignored))
     problems = [
@@ -229,15 +237,24 @@ def to_theirs(layout: Layout, model: Model) -> dict[str, Tensor]:
 
 
 def _usual_spelling(spellings: Iterable[list[tuple[str, ...]]], shapes: Shapes) -> int:
-    """Which of several spellings a checkpoint uses, so that what it lacks can be called by the name it would have there."""
+    """Which of several spellings a checkpoint uses, so that what it lacks is called by the name it would have there."""
     found = Counter(
-        place for some in spellings if len(some) > 1 for place, parts in enumerate(some) if all(part in shapes for part in parts)
+        place
+        for some in spellings
+        if len(some) > 1
+        for place, parts in enumerate(some)
+        if all(part in shapes for part in parts)
     )
     return found.most_common(1)[0][0] if found else 0
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(parts) == 1:
+        return parts[0]
+    joined = torch.cat(parts)
+    for part in parts:
+        release(part)
+    return joined
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

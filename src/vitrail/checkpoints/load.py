@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints.files import Checkpoint, open_checkpoint
+from vitrail.checkpoints.files import Checkpoint, first_line, open_checkpoint
 from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.engines import prepare
@@ -17,6 +17,7 @@ from vitrail.errors import CheckpointError, UsageError
 from vitrail.models.model import Model, Origin
 
 
+@torch.inference_mode(False)  # or the weights loaded inside a caller's inference mode could never be differentiated
 def load(
     name_or_path: str,
     *,
@@ -27,13 +28,14 @@ def load(
 ) -> Model:
     """Load a published checkpoint, whoever published it, as a network in eval mode.
 
-    The family and the layout are read from the checkpoint's own config. The network is built without memory and its weights
-    are mapped from the file, so that they are held once; safetensors and plain state dicts only, code in a checkpoint is
-    never run.
+    The family and the layout are read from the checkpoint's own config. The network is built without memory and its
+    weights are mapped from the file, so that they are held once; safetensors and plain state dicts only, code in a
+    checkpoint is never run.
 
     Args:
-        name_or_path: a name in the box ("efficientnet-lite0"), a folder, a `.safetensors` or `.pth` file, a published name
-            ("vit_base_patch16_224") or a hub id ("google/vit-base-patch16-224", with "@revision" behind it if wanted).
+        name_or_path: a name in the box ("efficientnet-lite0"), a folder, a `.safetensors` or `.pth` file, a published
+            name ("vit_base_patch16_224") or a hub id ("google/vit-base-patch16-224", with "@revision" behind it if
+            wanted).
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
         device: where it runs; the CPU unless said.
         dtype: what it computes in; float32 unless said.
@@ -69,7 +71,9 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
     for layout in registry.layouts():
         if layout.recognises(config):
             return layout
-    said = ", ".join(f"{key} '{config[key]}'" for key in ("model_type", "architecture", "architectures") if config.get(key))
+    said = ", ".join(
+        f"{key} '{config[key]}'" for key in ("model_type", "architecture", "architectures") if config.get(key)
+    )
     raise CheckpointError(f"'{checkpoint.name}' is of no family that Vitrail knows ({said or 'its config names none'})")
 
 
@@ -79,8 +83,12 @@ def build(layout: Layout, checkpoint: Checkpoint) -> Model:
     try:
         config = layout.read_config(description)
         _check(config)
-        if getattr(config, "depth", 0) > len(description.shapes):  # a billion blocks take long to build even without memory
-            raise ValueError(f"it asks for {config.depth} blocks of a checkpoint with {len(description.shapes)} tensors")
+        if getattr(config, "depth", 0) > len(
+            description.shapes
+        ):  # a billion blocks take long to build even without memory
+            raise ValueError(
+                f"it asks for {config.depth} blocks of a checkpoint with {len(description.shapes)} tensors"
+            )
         with torch.device("meta"):
             model = layout.model(config)
         model.labels = layout.read_labels(description, config)
@@ -90,7 +98,7 @@ def build(layout: Layout, checkpoint: Checkpoint) -> Model:
     except KeyError as error:
         raise CheckpointError(f"the config of '{checkpoint.name}' lacks {error}") from None
     except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"the config of '{checkpoint.name}' makes no sense: {error}") from None
+        raise CheckpointError(f"the config of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
 
 
 def read_preprocess(layout: Layout, checkpoint: Checkpoint, config: Any) -> Any:
@@ -98,11 +106,11 @@ def read_preprocess(layout: Layout, checkpoint: Checkpoint, config: Any) -> Any:
     try:
         return layout.read_preprocess(checkpoint.description, config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the preprocessing of '{checkpoint.name}' makes no sense: {error}") from None
+        raise CheckpointError(f"the preprocessing of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
 
 
 def _check(config: Any) -> None:
-    """Every field of a config dataclass must be what its type says, and no number of things may be below zero: TypeError."""
+    """Every field of a config dataclass must be what its type says, and no count below zero, or it is a TypeError."""
     kinds = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -120,7 +128,7 @@ def _is_a(value: object, kind: Any) -> bool:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return len(value) == len(inner) and all(map(_is_a, value, inner))
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, get_origin(kind) or kind)
@@ -140,6 +148,6 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device or "cpu")
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, ImportError):
         raise UsageError(f"this machine has no device '{device}'") from None
     return chosen

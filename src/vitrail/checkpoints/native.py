@@ -2,22 +2,22 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
 from vitrail import registry
-from vitrail.checkpoints.layout import Description, Layout, Row
+from vitrail.checkpoints.layout import Description, Layout, Published, Row
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Crop, Preprocess, Resize
 from vitrail.models.model import Model
 
 
 class NativeLayout(Layout):
-    """Our names as they are. The file's metadata holds, under "vitrail", the family, config, labels and preprocessing."""
+    """Our names as they are. The file's metadata holds, under "vitrail", family, config, labels and preprocessing."""
 
     library = "vitrail"
-    published = {}
+    published: ClassVar[Mapping[str, Published]] = {}
 
     def __init__(self, family: str) -> None:
         self.family = family
@@ -27,7 +27,7 @@ class NativeLayout(Layout):
     def of(cls, config: Mapping[str, Any], name: str) -> "NativeLayout":
         """The layout of a file with this header."""
         family = config["vitrail"].get("family")
-        if family not in registry.FAMILIES:
+        if not isinstance(family, str) or family not in registry.FAMILIES:
             raise CheckpointError(f"'{name}' is of a family '{family}' that this version of Vitrail does not know")
         return cls(family)
 

@@ -60,7 +60,9 @@ def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
     return path
 
 
-def convert(source: str, destination: str | Path, *, layout: str, architecture: str | None = None) -> dict[str, tuple[Any, Any]]:
+def convert(
+    source: str, destination: str | Path, *, layout: str, architecture: str | None = None
+) -> dict[str, tuple[Any, Any]]:
     """Read a checkpoint in any layout and write it in another.
 
     Returns:
@@ -88,7 +90,9 @@ def _layout_for(model: Model, library: str) -> Layout:
     return next((layout for layout in candidates if layout.can_write(model.config)), candidates[0])
 
 
-def _write_folder(folder: Path, files: dict[str, dict[str, Any]], tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+def _write_folder(
+    folder: Path, files: dict[str, dict[str, Any]], tensors: dict[str, Tensor], header: dict[str, str]
+) -> None:
     """Write everything beside its place and move it there at once."""
     with _reported(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

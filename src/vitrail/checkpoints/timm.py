@@ -47,10 +47,13 @@ class TimmLayout(Layout):
         return {}
 
     def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
-        """From label_names; a thousand unnamed classes are ImageNet's, as timm holds."""
-        names = description.config.get("label_names") or pretrained_config(description.config).get("label_names")
-        if names and len(names) == config.classes:
-            return tuple(map(str, names))
+        """From label_names, each by its description where there is one; a thousand unnamed classes are ImageNet's."""
+        said = {**pretrained_config(description.config), **description.config}
+        names, described = said.get("label_names") or (), said.get("label_descriptions") or {}
+        if isinstance(names, Mapping):  # index -> name
+            names = [names.get(str(index)) for index in range(config.classes)]
+        if names and len(names) == config.classes and all(names):
+            return tuple(str(described.get(name, name)) for name in names)
         return imagenet_labels() if config.classes == 1000 else None
 
     def config_json(self, model: Model, architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

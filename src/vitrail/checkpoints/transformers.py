@@ -16,8 +16,10 @@ _ACTIVATIONS = {  # transformers' names for `hidden_act` -> ours; the first of e
     "gelu_new": "gelu_tanh",
     "quick_gelu": "quick_gelu",
     "relu": "relu",
+    "relu6": "relu6",
     "silu": "silu",
     "swish": "silu",
+    "tanh": "tanh",
 }
 
 
@@ -35,11 +37,13 @@ class TransformersLayout(Layout):
         return config.get("model_type") == self.model_type
 
     def read_preprocess(self, description: Description, config: Any) -> Preprocess:
-        """From preprocessor_config.json; without one, resize to the network's size and normalise as its processor does."""
+        """From preprocessor_config.json; without one, to the network's size, normalised as its processor does."""
         if description.preprocessor:
             return from_transformers(description.preprocessor, self.processor)
-        mode, count = ("L", 1) if config.channels == 1 else ("RGB", 3)
-        return Preprocess(Resize(pair(config.image_size)), mode=mode, mean=self.mean[:count], std=self.std[:count])
+        size = Resize(pair(config.image_size))
+        if config.channels == 1:
+            return Preprocess(size, mode="L", mean=self.mean[:1], std=self.std[:1])
+        return Preprocess(size, mean=self.mean, std=self.std)
 
     def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
         """preprocessor_config.json."""

@@ -1,11 +1,12 @@
 """DINOv2 as the timm library publishes it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, Published, Row
 from vitrail.checkpoints.layouts.dinov2_transformers import SIZES
-from vitrail.checkpoints.layouts.vit_timm import embedding_rows, encoder_rows, nearest, overrides
+from vitrail.checkpoints.layouts.vit_timm import embedding_rows, encoder_rows, model_arguments, nearest, overrides
 from vitrail.checkpoints.timm import TimmLayout, architecture_of
 from vitrail.checkpoints.transformers import read_size
 from vitrail.errors import CheckpointError
@@ -31,12 +32,16 @@ class DINOv2Timm(TimmLayout):
 
     family = "dinov2"
     model = DINOv2
-    published = {**_published(0), **_published(4)}
+    published: ClassVar[Mapping[str, Published]] = {**_published(0), **_published(4)}
 
     def read_config(self, description: Description) -> DINOv2Config:
         """config.json -> DINOv2Config."""
         base, shapes = self.base_config(description), description.shapes
-        arguments = description.config.get("model_args") or {}
+        arguments = model_arguments(description.config)
+        if arguments.get("act_layer"):
+            raise CheckpointError(
+                f"a DINOv2 with the activation '{arguments['act_layer']}' is not one that Vitrail knows"
+            )
         pooling = arguments.get("global_pool", description.config.get("global_pool", "token"))
         if pooling != "token":
             name = architecture_of(description.config)
@@ -62,7 +67,9 @@ class DINOv2Timm(TimmLayout):
         """DINOv2Config -> the architecture that comes nearest, and what differs as `model_args`."""
         config = model.config
         if config.pooling != "class":
-            raise CheckpointError("the timm layout's head reads the class token only, and this network's also the patches' mean")
+            raise CheckpointError(
+                "the timm layout's head reads the class token only, and this network's also the patches' mean"
+            )
         alike = {
             name: entry
             for name, entry in self.published.items()

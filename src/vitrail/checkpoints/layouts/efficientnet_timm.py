@@ -36,20 +36,22 @@ def _published(
     """One of timm's own trainings, or (`tensorflow`) a conversion of the authors' weights."""
     name = f"{'tf_' if tensorflow else ''}efficientnet_{size}"
     width, depth = _SCALES[size]
-    lite = {"scale_ends": False, "squeeze": 0.0, "activation": "relu6"} if size.startswith("lite") else {}
+    lite = size.startswith("lite")
     config = EfficientNetConfig(
         image_size=image,
         width=width,
         depth=depth,
+        scale_ends=not lite,
+        squeeze=0.0 if lite else 0.25,
+        activation="relu6" if lite else "silu",
         norm_eps=1e-3 if tensorflow else 1e-5,
         padding="same" if tensorflow else "symmetric",
         dropout=0.0,  # timm drops nothing unless it is told to
         drop_path=0.0,
-        **lite,
     )
     mean, std = (HALF, HALF) if half else (IMAGENET_MEAN, IMAGENET_STD)
     described = {"input_size": (3, image, image), "crop_pct": crop, "mean": mean, "std": std, **more}
-    return {name: Published(config, f"timm/{name}{tag and '.' + tag}", "Apache-2.0", from_timm(described))}
+    return {name: Published(config, f"timm/{name}.{tag}" if tag else "", "Apache-2.0", from_timm(described))}
 
 
 class EfficientNetTimm(TimmLayout):
@@ -89,7 +91,8 @@ class EfficientNetTimm(TimmLayout):
     def read_config(self, description: Description) -> EfficientNetConfig:
         """config.json -> EfficientNetConfig."""
         base, shapes = self.base_config(description), description.shapes
-        name, arguments = architecture_of(description.config), description.config.get("model_args") or {}
+        name, model_args = architecture_of(description.config), description.config.get("model_args") or {}
+        arguments = {key: value for key, value in model_args.items() if value is not None}
         unknown = sorted(set(arguments) - _READ)
         if unknown:
             raise CheckpointError(
@@ -121,8 +124,8 @@ class EfficientNetTimm(TimmLayout):
         config = model.config
         if config.padding == "fixed":
             raise CheckpointError(
-                "the timm layout pads by the size of the picture, and this network's padding is fixed to that of another size "
-                f"than {config.image_size}"
+                "the timm layout pads by the picture's size, and this network's padding is not what that comes to on "
+                f"pictures of {config.image_size} pixels"
             )
         architecture = self._architecture(config)
         base = self.published[architecture].config
@@ -141,7 +144,7 @@ class EfficientNetTimm(TimmLayout):
         return repadded(model, "same")
 
     def rows(self, config: EfficientNetConfig) -> list[Row]:
-        """The table. timm calls the projection `conv_pwl` behind an expansion `conv_pw`, and `conv_pw` where there is none."""
+        """The table. A projection is `conv_pwl` behind an expansion, `conv_pw`, and `conv_pw` where there is none."""
         rows = [
             Row("stem.convolution.{p}", "conv_stem.{p}"),
             Row("stem.norm.{p}", "bn1.{p}"),
@@ -168,6 +171,6 @@ class EfficientNetTimm(TimmLayout):
             if all(getattr(entry.config, field) == getattr(config, field) for field in fields):
                 return name
         raise CheckpointError(
-            f"the timm layout has B0 to B7 and Lite0 to Lite4 only, and no EfficientNet of width {config.width:g} and depth "
-            f"{config.depth:g} like this one"
+            "the timm layout has only B0 to B7 and Lite0 to Lite4, and no other EfficientNet of width "
+            f"{config.width:g} and depth {config.depth:g}"
         )

@@ -14,7 +14,7 @@ from vitrail.checkpoints.transformers import (
 )
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from vitrail.models.efficientnet import STEM_WIDTH, EfficientNet, EfficientNetConfig, Stage, repadded
+from vitrail.models.efficientnet import BASELINE, STEM_WIDTH, EfficientNet, EfficientNetConfig, Stage, repadded
 from vitrail.models.model import Model
 
 _STAGES = {  # Stage's fields -> the lists that hold them, a number for each stage
@@ -58,24 +58,18 @@ class EfficientNetTransformers(TransformersLayout):
     def read_config(self, description: Description) -> EfficientNetConfig:
         """config.json -> EfficientNetConfig; whether there is a head is read from the tensors' names."""
         said = description.config
-        if said.get("pooling_type", "mean") != "mean":
-            raise CheckpointError(
-                f"an EfficientNet with pooling_type '{said['pooling_type']}' is not a network that Vitrail knows"
-            )
-        if said.get("depth_divisor", 8) != 8:
-            raise CheckpointError(
-                f"an EfficientNet with depth_divisor {said['depth_divisor']} is not a network that Vitrail knows"
-            )
-        default = EfficientNetConfig()
-        stages = default.stages
-        if any(theirs in said for theirs in _STAGES.values()):
-            columns = (said[theirs] for theirs in _STAGES.values())
-            stages = tuple(Stage(*numbers) for numbers in zip(*columns, strict=True))
-        return EfficientNetConfig(
+        for name, known in (("pooling_type", "mean"), ("depth_divisor", 8)):
+            if said.get(name, known) != known:
+                raise CheckpointError(f"an EfficientNet with {name} {said[name]!r} is not a network that Vitrail knows")
+        columns = [said.get(theirs, [getattr(stage, ours) for stage in BASELINE]) for ours, theirs in _STAGES.items()]
+        stages = tuple(Stage(*numbers) for numbers in zip(*columns, strict=True))
+        if sum(stage.layers for stage in stages) > len(description.shapes):
+            raise ValueError("it asks for more blocks than the checkpoint has tensors")
+        return EfficientNetConfig(  # what is left out is as in transformers' EfficientNetConfig: B7
             image_size=read_size(said.get("image_size", 600)),
             channels=said.get("num_channels", 3),
-            width=said["width_coefficient"],
-            depth=said["depth_coefficient"],
+            width=said.get("width_coefficient", 2.0),
+            depth=said.get("depth_coefficient", 3.1),
             stages=stages,
             squeeze=said.get("squeeze_expansion_ratio", 0.25),
             classes=description.shapes.get("classifier.weight", (0,))[0],
@@ -94,7 +88,7 @@ class EfficientNetTransformers(TransformersLayout):
             raise CheckpointError("the transformers layout of this family has no Lite networks")
         if config.padding != "fixed":
             raise CheckpointError(
-                f"the transformers layout of this family cannot say this network's padding, '{config.padding}' on pictures of "
+                f"the transformers layout of this family has no words for padding '{config.padding}' on pictures of "
                 f"{config.image_size} pixels"
             )
         return {

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, Published, Row, Shapes
-from vitrail.checkpoints.timm import TimmLayout, architecture_of, pretrained_config
+from vitrail.checkpoints.timm import TimmLayout, architecture_of
 from vitrail.checkpoints.transformers import read_size, write_size
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, standard
@@ -14,7 +14,8 @@ from vitrail.models.model import Model
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.nn.patches import pair
 
-_SIZES: dict[str, dict[str, int]] = {  # Touvron 2020, Table 1; Steiner 2021 (2106.10270), Table 2; Zhai 2021 (2106.04560), Table 2
+# Touvron 2020, Table 1; Steiner 2021 (2106.10270), Table 2; Zhai 2021 (2106.04560), Table 2
+_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 192, "depth": 12, "heads": 3, "mlp_width": 768},
     "small": {"width": 384, "depth": 12, "heads": 6, "mlp_width": 1536},
     "base": {"width": 768, "depth": 12, "heads": 12, "mlp_width": 3072},
@@ -25,20 +26,41 @@ _SIZES: dict[str, dict[str, int]] = {  # Touvron 2020, Table 1; Steiner 2021 (21
 }
 
 
-def _published(name: str, tag: str, size: str, patch: int, image: int, half: bool = True, **more: Any) -> dict[str, Published]:
+def _published(
+    name: str, tag: str, size: str, patch: int, image: int, half: bool = True, **more: Any
+) -> dict[str, Published]:
     mean, std = (HALF, HALF) if half else (IMAGENET_MEAN, IMAGENET_STD)
     config = ViTConfig(image_size=image, patch_size=patch, antialias=True, **_SIZES[size], **more)
     crop = 1.0 if image == 384 else 0.9
     preprocess = standard(image, mean=mean, std=std, crop_fraction=crop)
-    return {name: Published(config, f"timm/{name}{tag and '.' + tag}", "Apache-2.0", preprocess)}
+    return {name: Published(config, f"timm/{name}.{tag}" if tag else "", "Apache-2.0", preprocess)}
+
+
+_UNSEEN = ("norm_layer", "block_fn", "mlp_layer", "attn_layer", "embed_layer", "pool_include_prefix")
+"""`model_args` that change a network's numbers and not its tensors, by which every other difference is noticed."""
+
+
+def model_arguments(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`model_args` of config.json: what differs from the named architecture.
+
+    Raises:
+        CheckpointError: they ask for a tile that Vitrail does not have.
+    """
+    arguments = config.get("model_args") or {}
+    for name in _UNSEEN:
+        if arguments.get(name):
+            raise CheckpointError(
+                f"{architecture_of(config)} with {name} '{arguments[name]}' is not a network that Vitrail knows"
+            )
+    return arguments
 
 
 class ViTTimm(TimmLayout):
     """timm's VisionTransformer with a class token and learned positions."""
 
     family = "vit"
-    model = ViT
-    published = {
+    model: type[Model] = ViT
+    published: ClassVar[Mapping[str, Published]] = {
         **_published("vit_tiny_patch16_224", "augreg_in21k_ft_in1k", "tiny", 16, 224),
         **_published("vit_tiny_patch16_384", "augreg_in21k_ft_in1k", "tiny", 16, 384),
         **_published("vit_small_patch32_224", "augreg_in21k_ft_in1k", "small", 32, 224),
@@ -72,11 +94,14 @@ class ViTTimm(TimmLayout):
     def read_fields(self, description: Description) -> dict[str, Any]:
         """The architecture's numbers, overridden by `model_args` and by what the tensors' shapes say."""
         config, shapes = description.config, description.shapes
-        base, arguments = self.base_config(description), config.get("model_args") or {}
+        base, arguments = self.base_config(description), model_arguments(config)
         width = arguments.get("embed_dim", base.width)
-        pooling = arguments.get("global_pool", config.get("global_pool", "token"))
+        usual = "avg" if "fc_norm.weight" in shapes else "token"
+        pooling = arguments.get("global_pool", config.get("global_pool", usual))
         if pooling not in ("token", "avg"):
-            raise CheckpointError(f"{architecture_of(config)} with global_pool '{pooling}' is not a network that Vitrail knows")
+            raise CheckpointError(
+                f"{architecture_of(config)} with global_pool '{pooling}' is not a network that Vitrail knows"
+            )
         return {
             "image_size": read_size(arguments.get("img_size", base.image_size)),
             "patch_size": read_size(arguments.get("patch_size", base.patch_size)),
@@ -84,8 +109,11 @@ class ViTTimm(TimmLayout):
             "width": width,
             "depth": arguments.get("depth", base.depth),
             "heads": arguments.get("num_heads", base.heads),
-            "mlp_width": int(width * arguments["mlp_ratio"]) if "mlp_ratio" in arguments else _mlp_width(shapes, base, width),
+            "mlp_width": int(width * arguments["mlp_ratio"])
+            if "mlp_ratio" in arguments
+            else _mlp_width(shapes, base, width),
             "classes": shapes.get("head.weight", (0,))[0],
+            "activation": arguments.get("act_layer") or "gelu",
             "qkv_bias": arguments.get("qkv_bias", True),
             "pooling": "mean" if pooling == "avg" else "class",
             "antialias": True,
@@ -96,8 +124,6 @@ class ViTTimm(TimmLayout):
         config = model.config
         if config.pooler:
             raise CheckpointError("the timm layout of this family has no pooler")
-        if config.activation != "gelu":
-            raise CheckpointError(f"the timm layout of this family writes the activation gelu only, not {config.activation}")
         architecture = nearest(self.published, config)
         base = self.published[architecture].config
         arguments = overrides(config, base)
@@ -105,6 +131,8 @@ class ViTTimm(TimmLayout):
             arguments["mlp_ratio"] = config.mlp_width / config.width
         if config.pooling == "mean":
             arguments["global_pool"] = "avg"
+        if config.activation != "gelu":
+            arguments["act_layer"] = config.activation
         described = self.config_json(model, architecture, arguments)
         described["global_pool"] = "avg" if config.pooling == "mean" else "token"
         described["num_features"] = config.width
@@ -181,7 +209,7 @@ class DeiTTimm(ViTTimm):
 
     family = "deit"
     model = DeiT
-    published = {
+    published: ClassVar[Mapping[str, Published]] = {
         name: replace(entry, config=DeiTConfig(**vars(entry.config)))
         for name, entry in {
             **_published("deit_tiny_distilled_patch16_224", "fb_in1k", "tiny", 16, 224, half=False),
@@ -198,7 +226,9 @@ class DeiTTimm(ViTTimm):
     def write_config(self, model: Model) -> dict[str, Any]:
         """DeiTConfig -> config.json."""
         if model.config.classes and not model.config.distillation_head:
-            raise CheckpointError("the timm layout of a distilled DeiT has a head for the distillation token, and this network none")
+            raise CheckpointError(
+                "the timm layout of a distilled DeiT has a head for the distillation token, and this network none"
+            )
         return super().write_config(model)
 
     def classifier(self, config: DeiTConfig) -> str | list[str]:
@@ -207,4 +237,8 @@ class DeiTTimm(ViTTimm):
 
     def rows(self, config: DeiTConfig) -> list[Row]:
         """ViT's table, the distillation token and its head."""
-        return [Row("distillation_token", "dist_token"), Row("distillation_head.{p}", "head_dist.{p}"), *super().rows(config)]
+        return [
+            Row("distillation_token", "dist_token"),
+            Row("distillation_head.{p}", "head_dist.{p}"),
+            *super().rows(config),
+        ]

@@ -1,6 +1,7 @@
 """ViT and DeiT as the transformers library publishes them."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, Joined, Published, Row
 from vitrail.checkpoints.transformers import (
@@ -18,15 +19,15 @@ from vitrail.models.model import Model
 from vitrail.models.vit import ViT, ViTConfig
 
 
-def encoder_rows(base: str, layer: str = "layernorm_before", after: str = "layernorm_after") -> list[Row]:
-    """The rows of a transformer encoder below `base`, in the published spelling and in that of transformers 5.
+def encoder_rows(old: str, new: str, before: str = "layernorm_before", after: str = "layernorm_after") -> list[Row]:
+    """The rows of a block's attention and norms, in the published spelling and in that of transformers 5.
 
     Args:
-        base: what stands before the names, "vit.".
-        layer: what the first layer norm of a block is called.
+        old: what stands before the published names, "vit.encoder.layer.{i}.".
+        new: what stands before transformers 5's, "vit.layers.{i}.".
+        before: what the first layer norm of a block is called.
         after: what the second is called.
     """
-    old, new = f"{base}encoder.layer.{{i}}.", f"{base}layers.{{i}}."
     return [
         Row(
             "blocks.{i}.attention.qkv.{p}",
@@ -34,14 +35,13 @@ def encoder_rows(base: str, layer: str = "layernorm_before", after: str = "layer
             Joined(*(f"{new}attention.{part}_proj.{{p}}" for part in "qkv")),
         ),
         Row("blocks.{i}.attention.out.{p}", f"{old}attention.output.dense.{{p}}", f"{new}attention.o_proj.{{p}}"),
-        Row("blocks.{i}.norm1.{p}", f"{old}{layer}.{{p}}", f"{new}{layer}.{{p}}"),
+        Row("blocks.{i}.norm1.{p}", f"{old}{before}.{{p}}", f"{new}{before}.{{p}}"),
         Row("blocks.{i}.norm2.{p}", f"{old}{after}.{{p}}", f"{new}{after}.{{p}}"),
     ]
 
 
-def mlp_rows(base: str) -> list[Row]:
-    """The rows of ViT's MLP below `base`, in both spellings."""
-    old, new = f"{base}encoder.layer.{{i}}.", f"{base}layers.{{i}}."
+def mlp_rows(old: str, new: str) -> list[Row]:
+    """The rows of ViT's MLP, in both spellings."""
     return [
         Row("blocks.{i}.mlp.up.{p}", f"{old}intermediate.dense.{{p}}", f"{new}mlp.fc1.{{p}}"),
         Row("blocks.{i}.mlp.down.{p}", f"{old}output.dense.{{p}}", f"{new}mlp.fc2.{{p}}"),
@@ -62,12 +62,12 @@ class ViTTransformers(TransformersLayout):
     """`model_type: vit`: ViTForImageClassification, and ViTModel with or without its pooler."""
 
     family = "vit"
-    model = ViT
+    model: type[Model] = ViT
     model_type = "vit"
     base_prefix = "vit."
     processor = "ViTImageProcessor"
     mean, std = HALF, HALF
-    published = {
+    published: ClassVar[Mapping[str, Published]] = {
         name: Published(config, name, "Apache-2.0")
         for name, config in {
             "google/vit-base-patch16-224": ViTConfig(norm_eps=1e-12),
@@ -108,7 +108,9 @@ class ViTTransformers(TransformersLayout):
         head = shapes.get("classifier.weight", shapes.get("cls_classifier.weight", (0,)))
         pooler = any(name.removeprefix(self.base_prefix) == "pooler.dense.weight" for name in shapes)
         if pooler and config.get("pooler_act", "tanh") != "tanh":
-            raise CheckpointError(f"a pooler with the activation '{config['pooler_act']}' is not one that Vitrail knows")
+            raise CheckpointError(
+                f"a pooler with the activation '{config['pooler_act']}' is not one that Vitrail knows"
+            )
         return {  # what is left out is as in transformers' ViTConfig and DeiTConfig: ViT-B/16
             "image_size": read_size(config.get("image_size", 224)),
             "patch_size": read_size(config.get("patch_size", 16)),
@@ -154,10 +156,11 @@ class ViTTransformers(TransformersLayout):
     def rows(self, config: Any) -> list[Row]:
         """The table."""
         base = self.base_prefix
+        blocks = f"{base}encoder.layer.{{i}}.", f"{base}layers.{{i}}."
         return [
             *embedding_rows(base),
-            *encoder_rows(base),
-            *mlp_rows(base),
+            *encoder_rows(*blocks),
+            *mlp_rows(*blocks),
             Row("pooler.0.{p}", f"{base}pooler.dense.{{p}}"),
             Row("head.{p}", "classifier.{p}"),
         ]
@@ -172,7 +175,7 @@ class DeiTTransformers(ViTTransformers):
     base_prefix = "deit."
     processor = "DeiTImageProcessor"
     mean, std = IMAGENET_MEAN, IMAGENET_STD
-    published = {
+    published: ClassVar[Mapping[str, Published]] = {
         name: Published(config, name, "Apache-2.0")
         for name, config in {
             "facebook/deit-tiny-distilled-patch16-224": DeiTConfig(width=192, heads=3, mlp_width=768, norm_eps=1e-12),
