@@ -2,8 +2,8 @@
 
     python benchmarks/load.py
 
-Peak memory is the most resident memory of the process less what it held before loading, over the size of the weights; for
-"load and run" one picture has gone through the network, so that every page of the mapped file has been read.
+Peak memory is the most resident memory of the process less what it held before loading, over the size of the weights;
+for "load and run" one picture has gone through the network, so that every page of the mapped file has been read.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What every benchmark here shares: what machine this is, how fast it multiplies, and how contenders are timed side by side."""
+"""What every benchmark shares: what machine this is, how fast it multiplies, and contenders timed side by side."""
 
 import platform
 import time

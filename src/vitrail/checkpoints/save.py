@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +20,8 @@ from vitrail.checkpoints.layout import Layout, to_theirs
 from vitrail.checkpoints.load import load
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.errors import CheckpointError, UsageError
+from vitrail.files import appearing
+from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
 
 LAYOUTS = ("vitrail", "transformers", "timm")
@@ -48,8 +51,9 @@ def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
     if library == "vitrail":
         header = {"vitrail": json.dumps(NativeLayout(model.family).write_config(model))}
         if path.suffix == ".safetensors":
-            with _reported(path):
-                _write_atomically(path, model.state_dict(), header)
+            with _reported(path), appearing(path, CheckpointError) as scratch:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, scratch, header)
         else:
             _write_folder(path, {}, model.state_dict(), header)
         return path
@@ -75,9 +79,22 @@ def convert(
         raise UsageError(f"there is no layout '{layout}'; there are {', '.join(LAYOUTS)}")
     model = load(source, architecture=architecture)
     written = load(str(save(model, destination, layout=layout)))
-    before = {**dataclasses.asdict(model.config), "preprocess": model.preprocess}
-    after = {**dataclasses.asdict(written.config), "preprocess": written.preprocess}
-    return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    before, after = dataclasses.asdict(model.config), dataclasses.asdict(written.config)
+    changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    if not _prepare_alike(model.preprocess, written.preprocess):
+        changed["preprocess"] = (model.preprocess, written.preprocess)
+    return changed
+
+
+def _prepare_alike(ours: Preprocess, theirs: Preprocess) -> bool:
+    """Whether two ways to say a preprocessing give the same tensors; they are tried on pictures of awkward shapes."""
+    if ours == theirs:
+        return True
+    noise = np.random.default_rng(0)
+    shapes = [(301, 200, 3), (200, 333, 3), (517, 517, 3), (64, 65, 3)]
+    pictures = [noise.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    prepared = [(ours(picture), theirs(picture)) for picture in pictures]
+    return all(mine.shape == other.shape and torch.allclose(mine, other, atol=1e-5) for mine, other in prepared)
 
 
 def _layout_for(model: Model, library: str) -> Layout:
@@ -109,16 +126,6 @@ def _write_folder(
             scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write_atomically(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch, metadata=header)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from PIL import Image
+
 from vitrail.checkpoints.layout import Description, Layout
 from vitrail.checkpoints.preprocessors import from_transformers, to_transformers
 from vitrail.errors import CheckpointError
@@ -31,6 +33,7 @@ class TransformersLayout(Layout):
     processor: ClassVar[str]  # the image processor class that is written
     mean: ClassVar[tuple[float, ...]]  # that processor's, for a checkpoint that ships no preprocessor file
     std: ClassVar[tuple[float, ...]]
+    resample: ClassVar[Image.Resampling] = Image.Resampling.BICUBIC
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """By `model_type`."""
@@ -40,7 +43,7 @@ class TransformersLayout(Layout):
         """From preprocessor_config.json; without one, to the network's size, normalised as its processor does."""
         if description.preprocessor:
             return from_transformers(description.preprocessor, self.processor)
-        size = Resize(pair(config.image_size))
+        size = Resize(pair(config.image_size), resample=self.resample)
         if config.channels == 1:
             return Preprocess(size, mode="L", mean=self.mean[:1], std=self.std[:1])
         return Preprocess(size, mean=self.mean, std=self.std)

@@ -1,6 +1,5 @@
 """The verbs about data: data build, data show."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,9 @@ import typer
 from vitrail.cli import options
 from vitrail.cli.report import print_json, progress_bar
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build data sets anyone can build, and look at them.")
+data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Build data sets anyone can build, and look at them."
+)
 
 
 class Buildable(StrEnum):
@@ -29,7 +30,9 @@ class Shown(StrEnum):
 
 @data.command(epilog="\b\nExamples:\n  vitrail data build emoji\n  vitrail data build emoji --size 128 -o emoji-128")
 def build(
-    name: Annotated[Buildable, typer.Argument(metavar="NAME", help="emoji: Emoji World, 3,000 things in four art styles.")],
+    name: Annotated[
+        Buildable, typer.Argument(metavar="NAME", help="emoji: Emoji World, 3,000 things in four art styles.")
+    ],
     size: Annotated[int, typer.Option(help="Pixels on a side of each glyph, 8 to 512.")] = 64,
     source: Annotated[
         Path | None, typer.Option("--from", help="A folder with the packages' tarballs, instead of the npm client.")
@@ -51,7 +54,9 @@ def build(
         print(built)
 
 
-@data.command(epilog="\b\nExamples:\n  vitrail data show scenes --count 16 -o sheet.png\n  vitrail data show glyphs -o glyphs.png")
+@data.command(
+    epilog="\b\nExamples:\n  vitrail data show scenes --count 16 -o sheet.png\n  vitrail data show glyphs -o glyphs.png"
+)
 def show(
     what: Annotated[Shown, typer.Argument(metavar="WHAT", help="glyphs, scenes or videos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png or .jpg.")],

@@ -35,15 +35,18 @@ class DeiT(ViT):
     def __init__(self, config: DeiTConfig) -> None:
         super().__init__(config)
         self.distillation_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        if config.classes and config.distillation_head:
-            self.distillation_head = nn.Linear(config.width, config.classes)
+        if config.distillation_head:
+            self.distillation_head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
             self.distillation_head.apply(initialise)
         nn.init.trunc_normal_(self.distillation_token, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> logits (B, classes): the mean of both heads' ("Classification with our approach", §3)."""
+        """(B, C, H, W) -> logits (B, classes): the mean of both heads' ("Classification with our approach", §3).
+
+        Without classes, the mean of both tokens; without a distillation head, what the class token's says.
+        """
         features = self.features(images)
-        if not self.config.classes or not self.config.distillation_head:
+        if not self.config.distillation_head:
             return self.head(self.pool(features))
         return (self.head(features[:, 0]) + self.distillation_head(features[:, 1])) / 2
 

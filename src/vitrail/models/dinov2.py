@@ -122,9 +122,14 @@ class DINOv2(Model):
         Args:
             images: normalised pictures.
             masked: (B, N) booleans, patches to be replaced by the mask token, as iBOT's objective does (§4).
+
+        Raises:
+            ValueError: patches are masked in a network that has no mask token.
         """
         patches = self.patchify(images)
         if masked is not None:
+            if not self.config.mask_token:
+                raise ValueError("this network has no mask token: its checkpoint's publisher dropped it")
             patches = torch.where(masked[..., None], self.mask_token, patches)
         tokens = self.with_positions(patches, self.patchify.grid(images))
         return self.norm(self.blocks(tokens))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from PIL import Image
+
 from vitrail.checkpoints.layout import Description, Joined, Published, Row
 from vitrail.checkpoints.transformers import (
     TransformersLayout,
@@ -67,6 +69,7 @@ class ViTTransformers(TransformersLayout):
     base_prefix = "vit."
     processor = "ViTImageProcessor"
     mean, std = HALF, HALF
+    resample = Image.Resampling.BILINEAR
     published: ClassVar[Mapping[str, Published]] = {
         name: Published(config, name, "Apache-2.0")
         for name, config in {
@@ -175,6 +178,7 @@ class DeiTTransformers(ViTTransformers):
     base_prefix = "deit."
     processor = "DeiTImageProcessor"
     mean, std = IMAGENET_MEAN, IMAGENET_STD
+    resample = Image.Resampling.BICUBIC
     published: ClassVar[Mapping[str, Published]] = {
         name: Published(config, name, "Apache-2.0")
         for name, config in {
