@@ -3,8 +3,8 @@
     python benchmarks/vit.py [--rounds 5] [--threads 2]
 
 Times are the best of several turns taken one after the other; the ratio is the faster reference's time over ours. The
-last column is ours as a fraction of the rate at which `torch.nn.functional.linear` multiplies matrices of these sizes and
-this dtype here: above 100 % where the packed weights beat it.
+last column is ours as a fraction of the rate at which `torch.nn.functional.linear` multiplies matrices of these sizes
+and this dtype here: above 100 % where the packed weights beat it.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tests.pictures import noise, odd_pictures, photograph
 
+from tests.pictures import noise, odd_pictures, photograph
 from vitrail.imaging import draw
 
 

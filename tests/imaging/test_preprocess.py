@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pictures import colour_key, noise, odd_pictures, palette, photograph, see_through, turned
 
+from tests.pictures import colour_key, noise, odd_pictures, palette, photograph, see_through, turned
 from vitrail.errors import ImageError, UsageError, VitrailError
 from vitrail.imaging.open import open_picture
 from vitrail.imaging.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Crop, Preprocess, Resize, standard

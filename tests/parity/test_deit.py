@@ -3,6 +3,9 @@
 import pytest
 import timm
 import torch
+from transformers import DeiTConfig, DeiTForImageClassification, DeiTForImageClassificationWithTeacher, DeiTModel
+
+import vitrail
 from tests.parity.references import (
     TRANSFORMERS_FORMS,
     assert_same,
@@ -14,9 +17,6 @@ from tests.parity.references import (
     save_timm,
     save_transformers,
 )
-from transformers import DeiTConfig, DeiTForImageClassification, DeiTForImageClassificationWithTeacher, DeiTModel
-
-import vitrail
 
 SMALL = {
     "hidden_size": 96,

@@ -3,6 +3,16 @@
 import pytest
 import timm
 import torch
+from transformers import (
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersForImageClassification,
+    Dinov2WithRegistersModel,
+)
+
+import vitrail
 from tests.parity.references import (
     TRANSFORMERS_FORMS,
     assert_same,
@@ -14,16 +24,6 @@ from tests.parity.references import (
     save_timm,
     save_transformers,
 )
-from transformers import (
-    Dinov2Config,
-    Dinov2ForImageClassification,
-    Dinov2Model,
-    Dinov2WithRegistersConfig,
-    Dinov2WithRegistersForImageClassification,
-    Dinov2WithRegistersModel,
-)
-
-import vitrail
 
 SMALL = {
     "hidden_size": 96,

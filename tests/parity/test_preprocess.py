@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.pictures import deep_grey, noise, odd_pictures, photograph
 from timm.data import create_transform, resolve_data_config
 from timm.models import get_pretrained_cfg, list_pretrained
 from transformers import AutoImageProcessor
@@ -19,6 +18,7 @@ from transformers.models.deit.image_processing_pil_deit import DeiTImageProcesso
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from tests.pictures import deep_grey, noise, odd_pictures, photograph
 from vitrail.checkpoints.preprocessors import from_timm, from_transformers, to_timm, to_transformers
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess

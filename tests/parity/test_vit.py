@@ -4,6 +4,9 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from transformers import ViTConfig, ViTForImageClassification, ViTModel
+
+import vitrail
 from tests.parity.references import (
     TRANSFORMERS_FORMS,
     assert_same,
@@ -15,9 +18,6 @@ from tests.parity.references import (
     save_timm,
     save_transformers,
 )
-from transformers import ViTConfig, ViTForImageClassification, ViTModel
-
-import vitrail
 
 SMALL = {
     "hidden_size": 96,

@@ -82,7 +82,7 @@ class Report:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """For work in named steps: what is being done, how much of it is done, how much there is. Only where somebody sees it."""
+    """For work in named steps: told what is being done, how much of it is done, how much there is."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return

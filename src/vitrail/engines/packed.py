@@ -1,8 +1,8 @@
 """Linear maps with their weights laid out once for oneDNN, instead of at every call.
 
-The same products in the same precision, in another order of summation. On processors where PyTorch's default float32 product
-(MKL's) does not use the widest instructions this alone doubles the speed; in bfloat16 it saves reordering the weights at
-every call, which is what a small batch mostly waits for.
+The same products in the same precision, in another order of summation. On processors where PyTorch's default float32
+product (MKL's) does not use the widest instructions this alone doubles the speed; in bfloat16 it saves reordering the
+weights at every call, which is what a small batch mostly waits for.
 """
 
 from typing import Any

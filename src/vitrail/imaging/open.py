@@ -169,7 +169,7 @@ def to_mode(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:
 
 
 def alpha_of(image: Image.Image) -> Image.Image | None:
-    """The opacity of each pixel, mode "L"; None where all are opaque. Of Pillow's 16-bit greys, too, which have none."""
+    """The opacity of each pixel, mode "L"; None where the picture says nothing of it, as 16-bit greys cannot."""
     if image.mode.startswith("I") or not image.has_transparency_data:
         return None
     return image.convert("RGBA").getchannel("A")

@@ -37,7 +37,7 @@ class DINOv2Config:
         layer_scale: initial gain of the LayerScales.
         pooling: "class" takes the class token; "class+mean" puts the patches' mean behind it, the input of the linear
             classifiers of §7.1 and of transformers' Dinov2ForImageClassification.
-        class_position: whether the class token has a position (timm has added it to the token where there are registers).
+        class_position: whether the class token has a position (timm adds it to the token where there are registers).
         mask_token: whether the token that stands for a masked patch in training is kept (timm drops it).
         antialias: widen the kernel when positions are interpolated to a smaller grid (the networks with registers do).
     """
@@ -135,14 +135,14 @@ class DINOv2(Model):
         return self.norm(self.blocks(tokens))
 
     def pool(self, features: Tensor) -> Tensor:
-        """Final tokens -> one vector a picture: the class token (B, D), or with the patches' mean behind it (B, 2 D)."""
+        """Final tokens -> one vector a picture: the class token (B, D), or with the patches' mean behind (B, 2 D)."""
         class_token = features[:, 0]
         if self.config.pooling == "class":
             return class_token
         return torch.cat([class_token, features[:, self.prefix_tokens :].mean(1)], dim=1)
 
     def with_positions(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Patches (B, N, D) -> the sequence (B, 1 + registers + N, D). Registers have no position (2309.16588, §2.2)."""
+        """Patches (B, N, D) -> the sequence (B, 1 + registers + N, D); registers have no position (2309.16588)."""
         config, class_token = self.config, self.class_token
         if config.class_position:
             class_token = class_token + self.positions[:, :1]
@@ -156,7 +156,7 @@ def rearranged(model: DINOv2, *, class_position: bool, mask_token: bool) -> DINO
 
     Args:
         model: the network.
-        class_position: keep the class token's position apart (as zero, where it had been added to the token), or add it.
+        class_position: keep the class token's position apart (zero, where it had been added to the token), or add it.
         mask_token: keep a mask token (zero, where it had been dropped), or drop it.
     """
     state, config = dict(model.state_dict()), model.config

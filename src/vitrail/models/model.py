@@ -26,7 +26,7 @@ class Origin:
 
 
 class Model(nn.Module):
-    """An `nn.Module` with the things a checkpoint says about itself. It defines no mathematics: `forward` is the family's.
+    """An `nn.Module` with what a checkpoint says about itself. It defines no mathematics: `forward` is the family's.
 
     Attributes:
         family: the registry's name of the family, "vit".

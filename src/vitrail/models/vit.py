@@ -1,6 +1,7 @@
 """ViT, the Vision Transformer: an image is a sequence of patches.
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR 2021 (2010.11929).
+Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR 2021
+(2010.11929).
 """
 
 from dataclasses import dataclass

@@ -50,11 +50,12 @@ class Attention(nn.Module):
 def watch_attention(model: nn.Module, *, heads: bool = True) -> Iterator[list[Tensor]]:
     """Collect the attention weights of every self-attention of `model`, in the order they run.
 
-    `with watch_attention(model) as weights: model(images)` leaves one (B, heads, N, N) float32 tensor a layer in `weights`.
+    `with watch_attention(model) as weights: model(images)` leaves one (B, heads, N, N) float32 tensor a layer in
+    `weights`.
 
     Args:
         model: any network cut from `Attention` tiles.
-        heads: keep each head's weights; False keeps only their mean, (B, 1, N, N), which takes so many times less memory.
+        heads: keep each head's weights; False keeps only their mean, (B, 1, N, N), in so many times less memory.
     """
     collected: list[Tensor] = []
 
