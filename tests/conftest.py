@@ -11,7 +11,7 @@ torch.set_num_threads(max(1, (os.cpu_count() or 2) // int(os.environ.get("PYTEST
 
 
 def _declare_torchvision_operators() -> None:
-    """torchvision's wheel has its operators in a CUDA library; beside a CPU build of torch their schemas are missing."""
+    """torchvision's wheel has its operators in a CUDA library; beside a CPU build of torch their schemas lack."""
     if importlib.util.find_spec("torchvision") is None or hasattr(torch.ops.torchvision, "nms"):
         return
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.pictures import EXAMPLES, noise
-from tests.tiny import saved_tiny_vit, tiny_vit
 from typer.testing import CliRunner
 
 import vitrail
+from tests.pictures import EXAMPLES, noise
+from tests.tiny import saved_tiny_vit, tiny_vit
 from vitrail.cli import app
 
 CAT = str(EXAMPLES / "cat.jpg")

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.pictures import EXAMPLES
 from torch import Tensor, nn
 
 import vitrail
+from tests.pictures import EXAMPLES
 from vitrail.errors import UsageError, VitrailError
 from vitrail.explain import attention_rollout, class_activation, explain, patch_components, where_it_looked
 from vitrail.models.deit import DeiT, DeiTConfig

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pictures import EXAMPLES, noise, odd_pictures, photograph, turned
 
+from tests.pictures import EXAMPLES, noise, odd_pictures, photograph, turned
 from vitrail.errors import ImageError, UsageError, VitrailError
 from vitrail.imaging.inputs import find_inputs
 from vitrail.imaging.open import open_picture

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from tests.pictures import noise
 from tests.tiny import tiny_vit
-
 from vitrail.errors import ImageError, UsageError
 from vitrail.imaging.inputs import Input, find_inputs
 from vitrail.imaging.preprocess import Preprocess

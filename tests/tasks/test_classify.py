@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pictures import EXAMPLES, noise, photograph
-from tests.tiny import saved_tiny_vit, tiny_vit
 
 import vitrail
+from tests.pictures import EXAMPLES, noise, photograph
+from tests.tiny import saved_tiny_vit, tiny_vit
 from vitrail.tasks.batches import Failure
 from vitrail.tasks.classify import Classification, Label, top_labels
 from vitrail.tasks.models import get_model

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.pictures import EXAMPLES, noise, photograph
-from tests.tiny import tiny_vit
 
 import vitrail
+from tests.pictures import EXAMPLES, noise, photograph
+from tests.tiny import tiny_vit
 from vitrail.imaging.inputs import find_inputs
 from vitrail.tasks.batches import Failure
 from vitrail.tasks.embed import Embedding, embed_each

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from tests.pictures import noise
-from tests.tiny import saved_tiny_vit, tiny_vit
 
 import vitrail
+from tests.pictures import noise
+from tests.tiny import saved_tiny_vit, tiny_vit
 from vitrail import registry
 from vitrail.checkpoints import files
 from vitrail.tasks.inventory import count_flops, info, models

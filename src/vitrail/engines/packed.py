@@ -43,17 +43,22 @@ class PackedLinear:
         self.packed: Tensor | None = None
         self.packed_of: tuple[int, int] | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         linear, weight = self.linear, self.linear.weight
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype != weight.dtype or not can_pack(weight):
-            return nn.functional.linear(x, weight, linear.bias)
+        if (
+            torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or input.dtype != weight.dtype
+            or not can_pack(weight)
+        ):
+            return nn.functional.linear(input, weight, linear.bias)
         state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
         if state != self.packed_of:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
             self.packed_of = state
             release(weight)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, linear.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(input, self.packed, linear.bias, "none", [], "")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLinear":
         """A copied network packs its own weights."""

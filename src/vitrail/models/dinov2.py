@@ -143,7 +143,8 @@ class DINOv2(Model):
 
     def with_positions(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches (B, N, D) -> the sequence (B, 1 + registers + N, D); registers have no position (2309.16588)."""
-        config, class_token = self.config, self.class_token
+        config = self.config
+        class_token: Tensor = self.class_token
         if config.class_position:
             class_token = class_token + self.positions[:, :1]
         learned = self.positions[:, int(config.class_position) :]
