@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vitrail.tasks.analyze import analyze
     from vitrail.tasks.classify import classify
     from vitrail.tasks.embed import embed
+    from vitrail.tasks.finetune import finetune
+    from vitrail.training.loop import evaluate, train
 
 __version__ = "0.1.0"
 
@@ -24,6 +26,9 @@ _LAZY = {
     "classify": "vitrail.tasks.classify",
     "embed": "vitrail.tasks.embed",
     "analyze": "vitrail.tasks.analyze",
+    "finetune": "vitrail.tasks.finetune",
+    "train": "vitrail.training.loop",
+    "evaluate": "vitrail.training.loop",
 }
 
 __all__ = [
@@ -36,8 +41,11 @@ __all__ = [
     "classify",
     "convert",
     "embed",
+    "evaluate",
+    "finetune",
     "load",
     "save",
+    "train",
 ]
 
 

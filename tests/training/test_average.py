@@ -38,6 +38,19 @@ def test_without_decay_it_is_the_weights_and_statistics_go_along():
     assert average.state["num_batches_tracked"] == 1
 
 
+def test_norms_are_settled_on_the_averaged_weights():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    average, inputs = Average(model, 0.9), torch.randn(64, 2)
+    nn.init.normal_(model[0].weight)
+    average.update(0)
+    before = model[1].running_mean.clone()
+    with average.applied():
+        average.settle_norms(inputs.split(16))
+        expected = model[0](inputs).mean(0)
+    torch.testing.assert_close(average.state["1.running_mean"], expected)
+    assert torch.equal(model[1].running_mean, before)
+
+
 def test_applied_is_undone_even_after_an_error():
     model = nn.Linear(2, 1)
     average = Average(model, 0.9)

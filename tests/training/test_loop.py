@@ -175,9 +175,10 @@ def test_starting_from_another_runs_weights(tmp_path):
 
 def test_a_convolutional_network_trains_by_the_same_recipe(tmp_path):
     model = {"family": "efficientnet", "image_size": 24, "width": 0.25, "depth": 0.25, "drop_path": 0.0}
-    raw = small(steps=6).model_dump(mode="json") | {"model": model}
+    raw = small(steps=60).model_dump(mode="json") | {"model": model}
     run = train(parse_recipe(raw), output=tmp_path / "run")
-    assert evaluate(run.folder).scores.keys() == run.scores.keys()
+    assert run.scores["accuracy"] >= 0.5  # chance is 1 in 12, and so it is with lagging statistics
+    assert evaluate(run.folder).scores["accuracy"] == pytest.approx(run.scores["accuracy"], abs=1 / 12)
 
 
 def test_a_loss_that_explodes_ends_in_a_sentence(tmp_path):

@@ -7,6 +7,7 @@ from vitrail.cli.data import data
 from vitrail.cli.door import app
 from vitrail.cli.inventory import convert, info, models
 from vitrail.cli.see import analyze, classify, embed
+from vitrail.cli.train import evaluate, finetune, train
 
 __all__ = ["app", "main"]
 
@@ -14,6 +15,15 @@ for verb, examples in (
     (classify, ("vitrail classify cat.jpg", "vitrail classify photos/ 'more/*.png' --top 3 --json")),
     (embed, ("vitrail embed photos/ -o photos.parquet", "vitrail embed cat.jpg -m facebook/dinov2-small --json")),
     (analyze, ("vitrail analyze cat.jpg", "vitrail analyze photos/ -o reports/")),
+    (
+        finetune,
+        (
+            "vitrail finetune flowers/ -o flowers-model",
+            "vitrail finetune flowers/ -m facebook/dinov2-small --method lora -o flowers-model",
+        ),
+    ),
+    (train, ("vitrail train recipes/vit-emoji.yaml", "vitrail train recipes/vit-emoji.yaml steps=200 model.depth=4")),
+    (evaluate, ("vitrail evaluate runs/vit-emoji", "vitrail evaluate runs/vit-emoji --json")),
     (models, ("vitrail models", "vitrail models --json")),
     (info, ("vitrail info efficientnet-lite0", "vitrail info google/vit-base-patch16-224")),
     (convert, ("vitrail convert google/vit-base-patch16-224 vit-in-timms-form --layout timm",)),

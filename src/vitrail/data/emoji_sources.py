@@ -54,7 +54,9 @@ class GlyphsSection(Section):
             raise UsageError(f"data.styles names '{self.hold_out_style}', which data.hold_out_style keeps for the test")
         known = {concept.group for concept in table.concepts.values()}
         if unknown := set(self.groups or ()) - known:
-            raise UsageError(f"data.groups names '{min(unknown)}', and the glyphs' groups are {', '.join(sorted(known))}")
+            raise UsageError(
+                f"data.groups names '{min(unknown)}', and the glyphs' groups are {', '.join(sorted(known))}"
+            )
         table = table.select(groups=self.groups, skin_tones=["none"] if self.concepts == "base" else None)
         train = table.select(styles=styles)
         test = (

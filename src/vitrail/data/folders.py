@@ -18,7 +18,8 @@ class FolderSection(Section):
     """A folder with a folder of pictures for each class.
 
     Attributes:
-        path: the folder. Where it has the subfolders "train" and "test" (or "val", "validation"), those are the two parts.
+        path: the folder. Where it has the subfolders "train" and "test" (or "val", "validation"), those are the two
+            parts.
         test_fraction: where it has not, the fraction of each class's pictures that is kept for the test.
     """
 
@@ -89,7 +90,9 @@ def _listed(root: Path, labels: tuple[str, ...]) -> list[tuple[str, int]]:
 def _parted(
     files: list[tuple[str, int]], classes: int, fraction: float
 ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Train and test: the same share of each class, at least one picture of each where it has two, chosen by a fixed seed."""
+    """Train and test: the same share of each class, at least one picture of each where it has two, chosen by a fixed
+    seed.
+    """
     train, test = [], []
     for number in range(classes):
         own = [file for file in files if file[1] == number]

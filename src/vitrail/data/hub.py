@@ -71,7 +71,7 @@ class DatasetSection(Section):
             if column not in table.column_names:
                 columns = ", ".join(table.column_names)
                 raise UsageError(f"data.{key} is '{column}', and the columns of '{self.path}' are {columns}")
-        return table.select_columns([self.image, self.label]).cast_column(self.image, datasets.Image(mode="RGB"))
+        return table.select_columns([self.image, self.label]).cast_column(self.image, datasets.Image())
 
     def _labels(self, table: Any) -> tuple[str, ...]:
         """The names of the classes: those the data set declares, or all that occur."""

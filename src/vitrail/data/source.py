@@ -16,8 +16,8 @@ class Batch(TypedDict):
 
     Attributes:
         images: (B, 3, H, W) uint8, RGB.
-        targets: (B,) int64, the number of each picture's class; or (B, classes) float32 of 0 and 1, where a picture shows
-            several.
+        targets: (B,) int64, the number of each picture's class; or (B, classes) float32 of 0 and 1, where a picture
+            shows several.
     """
 
     images: Tensor
@@ -35,7 +35,8 @@ class Source(Protocol):
 
         Args:
             indices: (B,) int64.
-            generator: where what varies from look to look is drawn from; None to look at the pictures as they are tested.
+            generator: where what varies from look to look is drawn from; None to look at the pictures as they are
+                tested.
         """
 
 
@@ -58,7 +59,9 @@ class Data:
 
 
 def scaling(size: tuple[int, int]) -> Preprocess:
-    """How a picture of any size becomes one of `size` = (height, width): what a trained network's `preprocess` does, too."""
+    """How a picture of any size becomes one of `size` = (height, width): what a trained network's `preprocess` does,
+    too.
+    """
     return Preprocess(Resize(size), transparency="white", mean=HALF, std=HALF)
 
 

@@ -1,19 +1,14 @@
 """`vitrail.analyze`: one picture through one network, explained and illustrated."""
 
-import base64
-import io
 import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import jinja2
 import numpy as np
 import torch
 from PIL import Image
@@ -30,6 +25,7 @@ from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
 from vitrail.tasks.classify import Label, top_labels
 from vitrail.tasks.models import DEFAULT_MODEL, engine_of, get_model, name_of
+from vitrail.tasks.page import data_uri, duration, file_size, render
 
 Result = TypeVar("Result")
 
@@ -178,7 +174,7 @@ class Analysis:
         rows = [
             f"  {label.label:{width}}  {_text_bar(label.score)} {100 * label.score:6.2f} %" for label in self.labels
         ]
-        network = f"{self.model} ({self.network.family}), {self.engine}, {_duration(self.seconds.network)}"
+        network = f"{self.model} ({self.network.family}), {self.engine}, {duration(self.seconds.network)}"
         return "\n".join([f"{printable(self.input)}: {_picture_line(self.picture)}", *rows, f"  {network}"])
 
     def draw(self) -> Image.Image:
@@ -193,20 +189,21 @@ class Analysis:
         if self.labels:
             names, scores = [label.label for label in self.labels], [label.score for label in self.labels]
             pictures.insert(1, draw.bars(names, scores, (480, 320)))
-            captions.insert(1, f"{self.model}, {self.engine}, {_duration(self.seconds.network)}")
+            captions.insert(1, f"{self.model}, {self.engine}, {duration(self.seconds.network)}")
         return draw.sheet(pictures, captions, columns=2 if self.labels else 3, cell=480, title=printable(self.input))
 
     def to_html(self) -> str:
         """A page on its own: pictures and styles inside, no scripts, nothing fetched from elsewhere."""
         views = self.views
-        return _template().render(
+        return render(
+            "report.html.jinja",
             analysis=self,
             name=printable(self.input),
             short_name=printable(self.input if is_url(self.input) else Path(self.input).name),
-            photo=_data_uri(views.photo),
-            seen=_data_uri(views.seen),
-            heat=_data_uri(views.heat),
-            components=_data_uri(views.components),
+            photo=data_uri(views.photo),
+            seen=data_uri(views.seen),
+            heat=data_uri(views.heat),
+            components=data_uri(views.components),
             colours=[f"rgb({red} {green} {blue})" for red, green, blue in draw.colour_map(np.linspace(0, 1, 8))],
             orientation=_STORED.get(self.picture.orientation, "upright"),
         )
@@ -367,7 +364,7 @@ def _picture_line(facts: PictureFacts) -> str:
     """ "451 × 300 pixels, JPEG, 38 kB"."""
     parts = [f"{facts.width} × {facts.height} pixels", facts.format]
     if facts.file_size is not None:
-        parts.append(_file_size(facts.file_size))
+        parts.append(file_size(facts.file_size))
     return ", ".join(part for part in parts if part)
 
 
@@ -375,39 +372,3 @@ def _text_bar(score: float, width: int = 24) -> str:
     eighths = round(score * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + ("", *"▏▎▍▌▋▊▉")[rest]).ljust(width)
-
-
-def _file_size(count: int) -> str:
-    """ "38 kB"."""
-    for size, unit in ((1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} bytes"
-
-
-def _duration(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
-def _count(number: int) -> str:
-    """ "4.65 million"."""
-    for size, unit in ((1e9, "billion"), (1e6, "million")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:,}"
-
-
-def _data_uri(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(file_size=_file_size, duration=_duration, count=_count)
-    source = files("vitrail.tasks").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source)

@@ -1,0 +1,350 @@
+"""The loop: from a recipe to a trained, scored and saved network, on one core or on many machines.
+
+Every update is a pure function of the weights, the optimiser's state, the seed and the number of the update; see
+`vitrail.training.randomness` for how, and `vitrail.training.checkpoint` for what that buys. Accelerate does the
+distributing.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vitrail.checkpoints.load import load
+from vitrail.checkpoints.save import save
+from vitrail.data.source import Batch, Data, Source, scaling
+from vitrail.errors import UsageError, VitrailError
+from vitrail.models.model import Model
+from vitrail.training.augment import Augmentation
+from vitrail.training.average import Average
+from vitrail.training.batches import Batches, loader
+from vitrail.training.checkpoint import read_checkpoint, write_checkpoint
+from vitrail.training.family import build_model, picture_size
+from vitrail.training.optimiser import build_optimiser, learning_rate
+from vitrail.training.progress import Progress
+from vitrail.training.randomness import seed_for, shuffled
+from vitrail.training.recipe import Recipe, load_recipe
+from vitrail.training.run import Run, RunFolder
+from vitrail.training.sharding import whole
+from vitrail.training.sheet import prediction_sheet
+
+
+def train(recipe: Recipe, *, output: str | Path | None = None, resume: bool = True) -> Run:
+    """Train what a recipe says, or go on where a run of it was interrupted.
+
+    Under `accelerate launch` every process calls this, and they share the work.
+
+    Args:
+        recipe: what `load_recipe` returns.
+        output: the run's folder; "runs/NAME" unless said.
+        resume: go on from the newest checkpoint in the folder; False discards what a run left there and starts over.
+
+    Returns:
+        The finished run. One that was finished already is not run again.
+
+    Raises:
+        UsageError: the recipe does not fit the data or the number of processes, or the folder holds a run of another
+            one.
+        VitrailError: the data or a library is missing, or the disk is full.
+    """
+    folder = RunFolder(Path(output or Path("runs") / recipe.name))
+    data = open_data(recipe)
+    accelerator = _accelerator(recipe)
+    folder.check(recipe if resume else None)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if not resume:
+            folder.start_over()
+        folder.start(recipe)
+    accelerator.wait_for_everyone()
+    trainer = Trainer(recipe, data, folder, accelerator)
+    return trainer.run()
+
+
+def evaluate(run: str | Path) -> Run:
+    """Score a finished run's network anew, in float32 and from its exported file.
+
+    Args:
+        run: the run's folder.
+
+    Raises:
+        UsageError: there is no finished run in the folder.
+    """
+    folder = RunFolder(Path(run))
+    if not folder.model.is_file() or not folder.recipe.is_file():
+        raise UsageError(f"{folder.path} holds no finished run: `vitrail train` makes one")
+    recipe = load_recipe(folder.recipe)
+    data = open_data(recipe)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(str(folder.model), device=device)
+    if model.labels != data.labels:
+        raise UsageError(f"the data has changed since {folder.path} was trained: its classes are others now")
+    scores = recipe.objective.scores(len(data.labels), device)
+    with torch.inference_mode():
+        for batch, _ in _test_batches(data.test, recipe.evaluation.batch_size, 0, 1):
+            scores.update(model(normalise(batch["images"].to(device))).float(), batch["targets"].to(device))
+    return Run(folder.path, recipe.name, recipe.steps, data.split, scores.compute())
+
+
+def open_data(recipe: Recipe) -> Data:
+    """The recipe's data, checked against its model and objective.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    data = recipe.data.open(picture_size(recipe.model.config()))
+    if data.many != recipe.objective.many:
+        shows = "several classes" if data.many else "one class"
+        raise UsageError(
+            f"objective.name is '{recipe.objective.name}', but a picture of data.source '{recipe.data.source}' "
+            f"shows {shows}"
+        )
+    recipe.model.config(len(data.labels))
+    return data
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W), uint8 or float32 in [0, 1] -> float32 in [-1, 1], as `scaling(size)` does it."""
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    return (images - 0.5) / 0.5
+
+
+class Trainer:
+    """A run in one process.
+
+    Args:
+        recipe: what to do.
+        data: opened.
+        folder: the run's.
+        accelerator: Accelerate's, of this process.
+    """
+
+    def __init__(self, recipe: Recipe, data: Data, folder: RunFolder, accelerator: Accelerator) -> None:
+        self.recipe, self.data, self.folder, self.accelerator = recipe, data, folder, accelerator
+        self.main, self.device = accelerator.is_main_process, accelerator.device
+        parts = recipe.accumulate * accelerator.num_processes
+        if recipe.batch_size % parts:
+            raise UsageError(
+                f"batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes, each with "
+                f"accumulate {recipe.accumulate} equal parts"
+            )
+        self.batches = Batches(
+            data.train, recipe.batch_size // parts, recipe.seed, accelerator.process_index, accelerator.num_processes
+        )
+        self.config = recipe.model.config(len(data.labels))
+        torch.manual_seed(seed_for(recipe.seed, "weights"))
+        model = build_model(recipe.model.family, self.config)
+        model.labels = data.labels
+        if recipe.start_from:
+            start_from(model, recipe.start_from)
+        optimiser = build_optimiser(model, recipe.optimiser)
+        self.model, self.optimiser = accelerator.prepare(model, optimiser)
+        self.network: nn.Module = accelerator.unwrap_model(self.model)
+        self.average = Average(self.network, recipe.ema)
+        self.augmentation = Augmentation(recipe.augmentation, len(data.labels))
+
+    def run(self) -> Run:
+        """All updates that are still to be made, and what comes after the last."""
+        recipe, step = self.recipe, 0
+        if latest := self.folder.latest():
+            step = read_checkpoint(latest, self.network, self.average, self.optimiser.optimizer)
+        if self.main:
+            self.folder.forget_after(step)
+        scores: dict[str, float] = {}
+        with Progress(recipe, self.folder, step, visible=self.main) as progress:
+            parts = iter(
+                loader(
+                    self.batches,
+                    range(step * recipe.accumulate, recipe.steps * recipe.accumulate),
+                    recipe.workers,
+                    self.device,
+                )
+            )
+            losses: list[Tensor] = []
+            while step < recipe.steps:
+                losses.append(self.update(step, parts))
+                step += 1
+                last, due = step == recipe.steps, step % recipe.checkpoint.every == 0
+                progress.advance()
+                # A window of losses ends at every checkpoint, so that the one after it is whole in a resumed run, too.
+                if last or due or step % recipe.log_every == 0:
+                    self._log(progress, step, losses)
+                    losses = []
+                if last or step % recipe.evaluation.every == 0:
+                    scores = self.evaluate(step)
+                    progress.scores(step, scores)
+                if last or due:
+                    write_checkpoint(
+                        self.folder.checkpoints,
+                        step,
+                        self.network,
+                        self.average,
+                        self.optimiser.optimizer,
+                        keep=recipe.checkpoint.keep,
+                        main=self.main,
+                    )
+        updated = bool(scores)
+        scores = scores or self.evaluate(step)  # where nothing was left to do
+        if updated or not self.folder.model.is_file():
+            self.export()
+        self.accelerator.wait_for_everyone()
+        return Run(self.folder.path, recipe.name, step, self.data.split, scores)
+
+    def update(self, step: int, parts: Iterator[Batch]) -> Tensor:
+        """One update of the weights; its loss, the mean over this process's pictures, ()."""
+        recipe, accelerator = self.recipe, self.accelerator
+        self.model.train()
+        rate = learning_rate(step, recipe.steps, recipe.optimiser.lr, recipe.schedule)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), device=self.device)
+        for part in range(recipe.accumulate):
+            torch.manual_seed(seed_for(recipe.seed, "step", step, part, accelerator.process_index))
+            with accelerator.accumulate(self.model):
+                batch = next(parts)
+                images = batch["images"].to(self.device, non_blocking=True).float() / 255
+                targets = batch["targets"].to(self.device, non_blocking=True)
+                images, targets = self.augmentation(images, targets)
+                with accelerator.autocast(), _attention(self.device):
+                    outputs = self.model(normalise(images))
+                loss = recipe.objective.loss(outputs, targets)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients and recipe.clip:
+                    accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip)
+                self.optimiser.step()
+                self.optimiser.zero_grad()
+            total += loss.detach() / recipe.accumulate
+        self.average.update(step)
+        return total
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """The averaged weights' scores on the test data, and a sheet of its first pictures."""
+        recipe, accelerator = self.recipe, self.accelerator
+        scores = recipe.objective.scores(len(self.data.labels), self.device)
+        world, rank = accelerator.num_processes, accelerator.process_index
+        size = max(1, recipe.evaluation.batch_size // world)
+        self.model.eval()
+        with self.average.applied(), accelerator.autocast():
+            self.average.settle_norms(self._norm_pictures())
+            for batch, count in _test_batches(self.data.test, size, rank, world):
+                outputs = self._outputs(batch["images"])[:count]
+                if count:
+                    scores.update(outputs, batch["targets"][:count].to(self.device))
+            if samples := min(recipe.evaluation.samples, len(self.data.test)):
+                shown = torch.linspace(0, len(self.data.test) - 1, samples).round().long()
+                batch = self.data.test.batch(shown, None)
+                outputs = self._outputs(batch["images"])  # by all processes: under FSDP2 none can run alone
+                if self.main:
+                    self._draw(batch, outputs.cpu(), step)
+        return scores.compute()
+
+    def export(self) -> None:
+        """Write the averaged weights as a network that `vitrail.load` reads."""
+        state = {name: whole(tensor) for name, tensor in self.average.state.items()}
+        if not self.main:
+            return
+        with torch.device("meta"):
+            model = build_model(self.recipe.model.family, self.config)
+        model.load_state_dict(state, assign=True)
+        model.preprocess = scaling(picture_size(self.config))
+        model.labels = self.data.labels
+        save(model, self.folder.model, layout="vitrail")
+
+    def _outputs(self, images: Tensor) -> Tensor:
+        """What the network says of uint8 pictures (B, 3, H, W), float32."""
+        return self.model(normalise(images.to(self.device))).float()
+
+    def _norm_pictures(self) -> Iterator[Tensor]:
+        """A thousand pictures of the training data or so, as they are tested, the same in every process."""
+        torch.manual_seed(seed_for(self.recipe.seed, "norms"))
+        length, size = len(self.data.train), 256
+        indices = shuffled(0, min(4 * size, length), length, self.recipe.seed)
+        for part in indices.tensor_split(max(1, len(indices) // size)):
+            yield normalise(self.data.train.batch(part, None)["images"].to(self.device))
+
+    def _log(self, progress: Progress, step: int, losses: list[Tensor]) -> None:
+        """Write the mean loss of the last updates, over all processes."""
+        loss = float(self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
+        if not math.isfinite(loss):
+            raise VitrailError(
+                f"the loss is {loss} at step {step}: a lower optimiser.lr, a longer schedule.warmup or precision=fp32 "
+                "may help"
+            )
+        rate = learning_rate(step - 1, self.recipe.steps, self.recipe.optimiser.lr, self.recipe.schedule)
+        progress.loss(step, loss, rate)
+
+    def _draw(self, batch: Batch, outputs: Tensor, step: int) -> None:
+        labels, many = self.data.labels, self.data.many
+        said = [self.recipe.objective.said(output, labels) for output in outputs]
+        right = [
+            tuple(labels[index] for index in (target.nonzero().flatten().tolist() if many else [int(target)]))
+            for target in batch["targets"]
+        ]
+        title = f"{self.recipe.name}, step {step}: {self.data.split}"
+        prediction_sheet(batch["images"], said, right, title).save(self.folder.samples / f"step-{step:08d}.png")
+
+
+def start_from(model: Model, name: str) -> None:
+    """Copy another network's weights into this one, but for a head of other classes.
+
+    Args:
+        model: of the same family and sizes.
+        name: what `vitrail.load` takes, or a finished run's folder.
+
+    Raises:
+        UsageError: it is another family or of other sizes.
+        CheckpointError: it cannot be loaded.
+    """
+    run = RunFolder(Path(name))
+    other = load(str(run.model) if run.recipe.is_file() else name)
+    if other.family != model.family:
+        raise UsageError(f"start_from names '{name}', which is of the family {other.family}, not {model.family}")
+    weights, ours = other.state_dict(), model.state_dict()
+    if other.labels != model.labels:
+        weights = {key: weight for key, weight in weights.items() if not key.split(".")[0].endswith("head")}
+    for key in weights:
+        if key not in ours or ours[key].shape != weights[key].shape:
+            raise UsageError(f"start_from names '{name}', whose '{key}' does not fit this recipe's model")
+    model.load_state_dict({**ours, **weights})
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """The way attention is computed in training: fused, but on a CPU, where its backward pass costs twice the plain
+    one's.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
+def _test_batches(source: Source, size: int, rank: int, world: int) -> Iterator[tuple[Batch, int]]:
+    """This process's share of the test data, and how many pictures of each batch count.
+
+    Every process gets as many batches of the same size, because under FSDP2 they must run together; what is missing
+    at the end is filled up with pictures that do not count.
+    """
+    length = len(source)
+    for start in range(0, length, size * world):
+        indices = torch.arange(start + rank * size, start + (rank + 1) * size)
+        count = int((indices < length).sum())
+        if world == 1:
+            indices = indices[:count]
+        yield source.batch(indices.clamp(max=length - 1), None), count
+
+
+def _accelerator(recipe: Recipe) -> Accelerator:
+    """Accelerate's view of this process among all of them."""
+    AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
+    precision = "bf16" if recipe.precision == "bf16" else "no"
+    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=recipe.accumulate)
+    if accelerator.is_fsdp2:
+        # Every process draws the same first weights, so none needs to be sent any; and Accelerate 1.15 cannot send
+        # those that a network holds directly, such as a class token.
+        accelerator.state.fsdp_plugin.cpu_ram_efficient_loading = False
+    return accelerator
