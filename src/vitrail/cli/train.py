@@ -71,7 +71,9 @@ def finetune(
     model: options.ModelName = None,
     method: Annotated[
         Method,
-        typer.Option(help="probe: a new head, in seconds. lora: and small additions to a transformer. full: all weights."),
+        typer.Option(
+            help="probe: a new head, in seconds. lora: and small additions to a transformer. full: all weights."
+        ),
     ] = Method.PROBE,
     validation: Annotated[
         float | None, typer.Option(help="The share of each class that is held out to be scored on.  [default: 0.2]")

@@ -209,15 +209,15 @@ class FineTuned:
 
     def to_html(self) -> str:
         """A page on its own: pictures and styles inside, no scripts, nothing fetched from elsewhere."""
-        drawn = draw_confusion(self.confusion, self.labels)
+        drawn, drawn_classes = draw_confusion(self.confusion, self.labels), len(most_mistaken(self.confusion))
         return render(
             "finetune.html.jinja",
             tuned=self,
             name=printable(Path(self.folder).resolve().name),
             folder=printable(self.folder),
             confusion=data_uri(drawn, "PNG"),
-            confusion_width=drawn.width // 2 if drawn.width > 800 else drawn.width,
-            drawn_classes=len(most_mistaken(self.confusion)),
+            confusion_width=drawn.width // 2 if 8 < drawn_classes <= 40 else drawn.width,  # where it stays readable
+            drawn_classes=drawn_classes,
             confused=_most_confused(self.confusion, self.labels),
             mistakes=[
                 (mistake, printable(mistake.input), mistake.picture and data_uri(mistake.picture))
@@ -402,7 +402,9 @@ def _listed(
     if not names:
         loose = folder.is_dir() and any(path.suffix.lower() in PICTURE_ENDINGS for path in folder.iterdir())
         if loose:
-            raise UsageError(f"{folder} holds pictures but no folders: put those of each class into a folder of its own")
+            raise UsageError(
+                f"{folder} holds pictures but no folders: put those of each class into a folder of its own"
+            )
         raise UsageError(f"{folder} holds no folders of pictures, one for each class")
     if len(names) == 1:
         raise UsageError(f"{folder} holds one class only, '{printable(names[0])}': there must be two to tell apart")
@@ -447,7 +449,9 @@ def _check_counts(targets: Tensor, labels: Sequence[str], least: int, folder: st
         if count < least:
             found = {0: "no picture", 1: "one picture"}[count]
             why = ": there must be two, one to learn from and one to be tested on" if least == 2 else ""
-            raise UsageError(f"the class '{printable(label)}' of {os.fspath(folder)} has {found} that can be opened{why}")
+            raise UsageError(
+                f"the class '{printable(label)}' of {os.fspath(folder)} has {found} that can be opened{why}"
+            )
 
 
 def _looked_at(
@@ -504,11 +508,11 @@ def _thumbnail(input: Input) -> Image.Image | None:
 
 def _most_confused(confusion: np.ndarray, labels: Sequence[str], most: int = 8) -> list[tuple[str, str, int, int]]:
     """What was most often taken for what: (is, was taken for, how often, of how many)."""
-    wrong = Counter({(row, column): int(confusion[row, column]) for row, column in np.argwhere(confusion) if row != column})
+    wrong = Counter(
+        {(row, column): int(confusion[row, column]) for row, column in np.argwhere(confusion) if row != column}
+    )
     totals = confusion.sum(1)
-    return [
-        (labels[row], labels[column], count, int(totals[row])) for (row, column), count in wrong.most_common(most)
-    ]
+    return [(labels[row], labels[column], count, int(totals[row])) for (row, column), count in wrong.most_common(most)]
 
 
 def _write(result: FineTuned, network: Model) -> None:
