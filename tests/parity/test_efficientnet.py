@@ -105,7 +105,7 @@ def test_a_classifier_of_transformers(odd, tmp_path):
     back = load_transformers(EfficientNetForImageClassification, tmp_path / "back")
     assert_same_tensors(back, reference)
     assert_same_files(tmp_path / "theirs", tmp_path / "back")
-    assert torch.equal(back(images).logits, reference(images).logits)
+    assert_same(back(images).logits, reference(images).logits)
     ours, theirs = back.config.to_dict(), reference.config.to_dict()
     renamed = {"_name_or_path", "architectures", "dtype", "hidden_act"}  # swish is silu
     assert {name for name in ours if ours[name] != theirs[name]} <= renamed
@@ -179,7 +179,7 @@ def test_timm(architecture, odd, tmp_path):
     vitrail.save(model, tmp_path / "back")
     back = load_timm(tmp_path / "back")
     assert_same_tensors(back, reference)
-    assert torch.equal(back(images), reference(images))
+    assert_same(back(images), reference(images))
     assert json.loads((tmp_path / "back" / "config.json").read_text())["architecture"] == architecture
 
 
@@ -200,7 +200,7 @@ def test_a_changed_padding_in_timm(tmp_path):
     images = pictures()
     assert_same(model(images), reference(images))
     vitrail.save(model, tmp_path / "back")
-    assert torch.equal(load_timm(tmp_path / "back")(images), reference(images))
+    assert_same(load_timm(tmp_path / "back")(images), reference(images))
 
 
 def test_dropout_in_timm(tmp_path):
@@ -363,7 +363,7 @@ def test_the_network_in_the_box_is_timm_s_with_the_same_tensors(tmp_path):
     assert again.config == model.config
     assert again.labels == model.labels
     images = pictures(3, 224, 224)
-    assert torch.equal(again(images), model(images))
+    assert_same(again(images), model(images))
 
 
 @torch.inference_mode()
