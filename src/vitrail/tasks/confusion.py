@@ -1,4 +1,4 @@
-"""How well pictures are told apart: accuracy with its interval, the scores of each class, and what is taken for what."""
+"""How well pictures are told apart: accuracy with its interval, each class's scores, and what is taken for what."""
 
 import math
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ def class_scores(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassSco
 
 
 def draw_confusion(confusion: np.ndarray, labels: Sequence[str], edge: int = 1400) -> Image.Image:
-    """A confusion matrix: a row for each true class, a column for each answer, the deeper the larger its share of the row.
+    """A confusion matrix: a row for each true class, a column for each answer, deeper the larger its share of the row.
 
     What is right is violet, what is wrong red; while cells are large enough they hold their counts. Of more than
     `MOST_DRAWN` classes those with the most mistakes are drawn.
@@ -108,7 +108,7 @@ def draw_confusion(confusion: np.ndarray, labels: Sequence[str], edge: int = 140
     confusion, names = confusion[np.ix_(order, order)], [names[index] for index in order]
     count = len(names)
     cell = max(12, min(96, edge // count))
-    font = ImageFont.load_default(max(10, min(24, round(cell * 0.62))))
+    font = _font(max(10, min(24, round(cell * 0.62))))
     rows = [_fitted(name, font, 16 * font.size) for name in names]
     margin = round(max(font.getlength(name) for name in rows)) + 12
     side = count * cell
@@ -126,16 +126,21 @@ def draw_confusion(confusion: np.ndarray, labels: Sequence[str], edge: int = 140
         middle = top + row * cell + cell / 2 - 1
         pen.text((top - 8, middle), rows[row], INK, font, anchor="rm")
         _write_upright(drawn, rows[row], font, round(middle), top - 8)
-    heading = ImageFont.load_default(round(font.size))
-    pen.text((top + side / 2, 2), "taken for", _SOFT, heading, anchor="ma")
-    _write_upright(drawn, "is", heading, round(font.size / 2) + 4, round(top + side / 2), _SOFT)
+    pen.text((top + side / 2, 2), "taken for", _SOFT, font, anchor="ma")
+    _write_upright(drawn, "is", font, round(font.size / 2) + 4, round(top + side / 2), _SOFT)
     return drawn
 
 
 def most_mistaken(confusion: np.ndarray) -> list[int]:
-    """The classes that are drawn, in their order: all, or the `MOST_DRAWN` that are missed or wrongly said most often."""
+    """The classes that are drawn, in order: all, or the `MOST_DRAWN` that are missed or wrongly said most often."""
     wrong = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
     return sorted(np.argsort(-wrong, kind="stable")[:MOST_DRAWN].tolist())
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # given a size, Pillow has no other
+    return font
 
 
 def _shade(share: float, colour: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -149,7 +154,7 @@ def _shade(share: float, colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def _write_count(pen: ImageDraw.ImageDraw, count: int, share: float, left: int, up: int, cell: int) -> None:
     text = str(count)
-    font = ImageFont.load_default(min(0.45 * cell, 1.5 * cell / len(text), 24))
+    font = _font(min(0.45 * cell, 1.5 * cell / len(text), 24))
     ink = PAPER if share > 0.3 else INK
     pen.text((left + cell / 2 - 1, up + cell / 2 - 1), text, ink, font, anchor="mm")
 
@@ -157,20 +162,20 @@ def _write_count(pen: ImageDraw.ImageDraw, count: int, share: float, left: int, 
 def _write_upright(
     drawn: Image.Image,
     text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: ImageFont.FreeTypeFont,
     middle: int,
     bottom: int,
     ink: tuple[int, int, int] = INK,
 ) -> None:
     """Text that reads upwards, ends at `bottom` and has its middle at `middle`."""
-    width, height = round(font.getlength(text)) + 4, round(1.4 * getattr(font, "size", 12))
+    width, height = round(font.getlength(text)) + 4, round(1.4 * font.size)
     line = Image.new("RGB", (width, height), PAPER)
     ImageDraw.Draw(line).text((0, height / 2), text, ink, font, anchor="lm")
     turned = line.rotate(90, expand=True)
     drawn.paste(turned, (middle - height // 2, bottom - width))
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """Cut with an ellipsis where it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text

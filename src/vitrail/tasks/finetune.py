@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -33,7 +33,13 @@ from vitrail.tasks.confusion import (
 from vitrail.tasks.embed import embed_each
 from vitrail.tasks.models import DEFAULT_MODEL, engine_of, get_model, name_of
 from vitrail.tasks.page import data_uri, duration, render
-from vitrail.training.transfer import Advance, Example, fit_probe, stratified, tune, with_classes
+from vitrail.tasks.probe import fit_probe, stratified, with_classes
+
+Example = tuple[Input, int]
+"""A picture that has not been opened yet, and the number of its class."""
+
+Advance = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
 
 Method = Literal["probe", "lora", "full"]
 """What is trained: a new head; a head and small additions to the linear maps; everything."""
@@ -246,10 +252,9 @@ def finetune(
 ) -> FineTuned:
     """Teach a network the classes of a folder, score it on pictures that it has not seen, and write both down.
 
-    Whatever the method, a probe comes first: the network looks at every picture once, and a linear map from its vectors
-    to the classes is fitted. "probe" ends there, in seconds once the pictures have been looked at. "lora" and "full" go
-    on from there with the training loop; see `vitrail.training.transfer.tune`. A score on the pictures that are held out
-    is taken once, in the end, and nothing is chosen by it.
+    Whatever the method, a probe comes first: the network looks at every picture once, and a linear map from its
+    vectors to the classes is fitted. "probe" ends there. "lora" and "full" go on from there with the training loop; see
+    `vitrail.training.transfer.tune`. The pictures that are held out are scored in the end, and nothing is chosen by it.
 
     Args:
         folder: holds a folder of pictures for each class; or the folders "train" and "test" (or "val", "validation")
@@ -258,7 +263,7 @@ def finetune(
         model: what `vitrail.load` takes, or a loaded network, which stays as it is.
         method: what is trained.
         validation: the share of each class that is held out; 0.2 unless said.
-        test_folder: holds, in the same class folders, the pictures to be scored on; then none of the others is held out.
+        test_folder: holds, in the same class folders, the pictures to be scored on; then no others are held out.
         epochs: how often "lora" and "full" look at each picture; 10 unless said.
         lr: their highest learning rate; 1e-3 and 1e-4 unless said.
         batch_size: pictures at once.
@@ -278,33 +283,37 @@ def finetune(
     labels, learned, tested = _listed(Path(folder), test_folder)
     _check_output(output, Path(folder))
     network = get_model(model, engine=engine, device=device)
+    if method != "probe":
+        from vitrail.training.transfer import check_tunable, tune  # which a probe does without
+
+        check_tunable(network, method)
     start = perf_counter()
 
-    held_out = tested is None
-    examples, vectors, left_out = _looked_at([*learned, *(tested or [])], network, batch_size, "looking", progress)
-    targets = torch.tensor([target for _, target in examples])
-    if held_out:
-        _check_counts(targets, labels, 2, folder)
+    learned, vectors, left_out = _looked_at(learned, network, batch_size, "looking", progress)
+    targets = _targets(learned)
+    _check_counts(targets, labels, 2 if tested is None else 1, folder)
+    if tested is None:
+        split = "held-out pictures"
         train, test = stratified(targets, 0.2 if validation is None else validation, seed)
+        tested, test_vectors = [learned[index] for index in test.tolist()], vectors[test]
+        learned, vectors, targets = [learned[index] for index in train.tolist()], vectors[train], targets[train]
     else:
-        count = len(learned) - sum(failure.input in {input.name for input, _ in learned} for failure in left_out)
-        train, test = torch.arange(count), torch.arange(count, len(examples))
-        _check_counts(targets[train], labels, 1, folder)
-        if not len(test):
-            raise UsageError(f"{test_folder} holds no pictures that can be opened")
+        split = f"pictures of {printable(os.fspath(test_folder or 'the test folder'))}"
+        tested, test_vectors, failures = _looked_at(tested, network, batch_size, "looking at the test", progress)
+        left_out += failures
     features = perf_counter()
 
-    probe = fit_probe(vectors[train], targets[train], len(labels), seed=seed)
+    probe = fit_probe(vectors, targets, len(labels), seed=seed)
     tuned = with_classes(network, labels)
     like = next(tuned.parameters())
     tuned.head.load_state_dict({"weight": probe.weight.to(like), "bias": probe.bias.to(like)})
-    logits = vectors[test] @ probe.weight.T + probe.bias
+    logits = _logits(tuned, test_vectors)
     probe_accuracy = None
     if method != "probe":
-        probe_accuracy = float((logits.argmax(1) == targets[test]).float().mean())
+        probe_accuracy = float((logits.argmax(1) == _targets(tested)).float().mean())
         tuned = tune(
             tuned,
-            [examples[index] for index in train.tolist()],
+            learned,
             method=method,
             epochs=epochs or 10,
             lr=lr,
@@ -314,18 +323,13 @@ def finetune(
         )
     training = perf_counter()
 
-    test_examples, test_targets = [examples[index] for index in test.tolist()], targets[test]
     if method != "probe":
-        test_examples, vectors, _ = _looked_at(test_examples, tuned, batch_size, "testing", progress)
-        test_targets = torch.tensor([target for _, target in test_examples])
-        with torch.inference_mode():
-            logits = tuned.head(vectors.to(like)).float().cpu()
-    scores = logits.softmax(1)
-    said = scores.argmax(1)
-    confusion = count_confusions(test_targets.numpy(), said.numpy(), len(labels))
-    hits = int(confusion.trace())
-    frequent = int(targets[train].bincount(minlength=len(labels)).argmax())
-    in_five = (scores.topk(min(5, len(labels))).indices == test_targets[:, None]).any(1)
+        tested, test_vectors, _ = _looked_at(tested, tuned, batch_size, "testing", progress)
+        logits = _logits(tuned, test_vectors)
+    scores, truth = logits.softmax(1), _targets(tested)
+    confusion = count_confusions(truth.numpy(), scores.argmax(1).numpy(), len(labels))
+    in_five = (scores.topk(min(5, len(labels))).indices == truth[:, None]).any(1)
+    frequent = targets.bincount(minlength=len(labels)).argmax()
     result = FineTuned(
         output=output,
         folder=os.fspath(folder),
@@ -333,18 +337,18 @@ def finetune(
         method=method,
         engine=engine_of(network),
         labels=labels,
-        trained=len(train),
-        tested=len(test_examples),
-        split="held-out pictures" if held_out else f"pictures of {os.fspath(test_folder or 'the test folder')}",
+        trained=len(learned),
+        tested=len(tested),
+        split=split,
         seed=seed,
-        accuracy=Share.of(hits, len(test_examples)),
-        top_5=Share.of(int(in_five.sum()), len(test_examples)) if len(labels) > 5 else None,
-        guessing=float((test_targets == frequent).float().mean()),
+        accuracy=Share.of(int(confusion.trace()), len(tested)),
+        top_5=Share.of(int(in_five.sum()), len(tested)) if len(labels) > 5 else None,
+        guessing=float((truth == frequent).float().mean()),
         probe_accuracy=probe_accuracy,
         strength=probe.strength,
         classes=class_scores(confusion, labels),
         confusion=confusion,
-        mistakes=_worst(test_examples, scores, labels),
+        mistakes=_worst(tested, scores, labels),
         left_out=left_out,
         seconds=Seconds(features - start, training - features, perf_counter() - training),
     )
@@ -413,7 +417,7 @@ def _listed(
         if not any(target == number for _, target in learned):
             raise UsageError(f"the class '{printable(name)}' has no pictures: {folder / name} holds none")
     if test_folder is None:
-        _check_counts(torch.tensor([target for _, target in learned]), names, 2, folder)
+        _check_counts(_targets(learned), names, 2, folder)
         return names, learned, None
     others = _class_folders(Path(test_folder))
     if unknown := set(others) - set(names):
@@ -444,7 +448,7 @@ def _pictures(folder: Path, names: Sequence[str], labels: Sequence[str]) -> list
 
 
 def _check_counts(targets: Tensor, labels: Sequence[str], least: int, folder: str | os.PathLike) -> None:
-    counts = targets.bincount(minlength=len(labels)).tolist() if len(targets) else [0] * len(labels)
+    counts = targets.bincount(minlength=len(labels)).tolist()
     for label, count in zip(labels, counts, strict=True):
         if count < least:
             found = {0: "no picture", 1: "one picture"}[count]
@@ -473,9 +477,20 @@ def _looked_at(
     return fine, torch.stack(vectors), tuple(failures)
 
 
+def _targets(examples: Sequence[Example]) -> Tensor:
+    """(N,) int64."""
+    return torch.tensor([target for _, target in examples])
+
+
+@torch.inference_mode()
+def _logits(network: Model, vectors: Tensor) -> Tensor:
+    """What the head says of vectors, (N, classes) float32, on the CPU."""
+    return network.head(vectors.to(next(network.parameters()))).float().cpu()
+
+
 def _worst(examples: Sequence[Example], scores: Tensor, labels: Sequence[str]) -> tuple[Mistake, ...]:
     """The mistakes that the network was surest of."""
-    targets = torch.tensor([target for _, target in examples])
+    targets = _targets(examples)
     best, said = scores.max(1)
     right = scores.gather(1, targets[:, None])[:, 0]
     surest = (best - right).masked_fill(said == targets, -1).argsort(descending=True)
@@ -483,8 +498,8 @@ def _worst(examples: Sequence[Example], scores: Tensor, labels: Sequence[str]) -
     return tuple(
         Mistake(
             examples[index][0].name,
-            labels[targets[index]],
-            labels[said[index]],
+            labels[int(targets[index])],
+            labels[int(said[index])],
             float(best[index]),
             float(right[index]),
             _thumbnail(examples[index][0]),

@@ -1,16 +1,20 @@
-"""Transfer: a trained network put to work on other classes, by a new head, by a few added weights, or by all of them."""
+"""Transfer: a network that has the right head already, trained further, by a few added weights or by all of its own.
+
+Its loop is that of every recipe. What is here is a recipe for it, LoRA, and how the loop gets a network that is there.
+"""
 
 import dataclasses
 import math
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor, nn
 
@@ -24,7 +28,7 @@ from vitrail.nn.attention import Attention
 from vitrail.training.average import Average
 from vitrail.training.loop import Trainer
 from vitrail.training.optimiser import build_optimiser
-from vitrail.training.randomness import generator_for, seed_for
+from vitrail.training.randomness import seed_for
 from vitrail.training.recipe import Recipe, parse_recipe
 from vitrail.training.run import RunFolder
 
@@ -34,102 +38,11 @@ Example = tuple[Input, int]
 Advance = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
-STRENGTHS = tuple(10 ** (exponent / 2) for exponent in range(0, -13, -1))
-"""The strengths of a probe's penalty that are tried, from the strongest on."""
-
 RANK = 8
 """Of the matrices that LoRA adds."""
 
 LEARNING_RATES = {"lora": 1e-3, "full": 1e-4}
 """The highest learning rates that are taken unless said."""
-
-
-def with_classes(model: Model, labels: Sequence[str]) -> Model:
-    """The same network with another head, which says nothing yet: all its weights are zero.
-
-    Everything in front of the head is shared with `model`, whose weights stay as they are. A DeiT loses the head of its
-    distillation token, for there is no teacher.
-
-    Args:
-        model: of any family that has a head, with or without one.
-        labels: the names of the classes.
-
-    Raises:
-        UsageError: a family that has no head.
-    """
-    if not hasattr(model.config, "classes"):
-        raise UsageError(f"the family {model.family} has no head to put classes on")
-    changes: dict[str, Any] = {"classes": len(labels)}
-    if hasattr(model.config, "distillation_head"):
-        changes["distillation_head"] = False
-    with torch.device("meta"):
-        changed = registry.FAMILIES[model.family].load_model()(replace(model.config, **changes))
-    state, weights = changed.state_dict(), model.state_dict()
-    like = next(model.parameters())
-    for name, tensor in state.items():
-        head = name.startswith("head.")
-        state[name] = torch.zeros(tensor.shape, dtype=like.dtype, device=like.device) if head else weights[name]
-    changed.load_state_dict(state, assign=True)
-    changed.preprocess, changed.labels = model.preprocess, tuple(labels)
-    return changed.eval()
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A linear map from pooled vectors to logits.
-
-    Attributes:
-        weight: (classes, D) float32.
-        bias: (classes,) float32.
-        strength: λ, of the penalty λ / 2 · ‖W‖² on the weights for standardised vectors.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    strength: float
-
-
-def fit_probe(vectors: Tensor, targets: Tensor, classes: int, *, seed: int = 0) -> Probe:
-    """Multinomial logistic regression on vectors as they are, by L-BFGS.
-
-    Each number of a vector is standardised first, and the map that is found takes that into itself. The strength of the
-    penalty is the one, from the strongest on, that leaves the least cross-entropy on a fifth of each class that is kept
-    aside; then all vectors are fitted. The procedure is that of Radford et al. 2021 (2103.00020), appendix A.3, but for
-    the standardising, and for the cross-entropy where they look at the accuracy.
-
-    Args:
-        vectors: (N, D) float32.
-        targets: (N,) int64, class numbers; each class has one vector at least.
-        classes: how many there are.
-        seed: of what is kept aside.
-    """
-    mean, spread = vectors.mean(0), vectors.std(0, correction=0)
-    scale = torch.where(spread > 1e-6 * spread.max(), 1 / spread, 0)  # a number that never varies tells nothing
-    inputs = (vectors - mean) * scale
-    strength = _best_strength(inputs, targets, classes, seed)
-    weight, bias = _fit(inputs, targets, strength, _nothing(inputs, classes))
-    weight = weight * scale
-    return Probe(weight, bias - weight @ mean, strength)
-
-
-def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of what is kept and of what is held out, (K,) and (H,) int64: the same share of each class.
-
-    Of a class of two or more, one at least is held out and one at least is kept; a class of one is kept.
-
-    Args:
-        targets: (N,) class numbers.
-        fraction: how much is held out, between 0 and 1.
-        seed: another seed holds out others.
-    """
-    kept, held = [], []
-    for number in targets.unique().tolist():
-        own = (targets == number).nonzero().flatten()
-        own = own[torch.randperm(len(own), generator=generator_for(seed, "held out", number))]
-        count = min(max(1, round(fraction * len(own))), len(own) - 1)
-        held.append(own[:count])
-        kept.append(own[count:])
-    return torch.cat(kept).sort().values, torch.cat(held).sort().values
 
 
 def tune(
@@ -145,14 +58,14 @@ def tune(
 ) -> Model:
     """Train a copy of a network that has the right head already, by the same loop as any recipe.
 
-    Start from a head that was probed, as in Kumar et al. 2022 (2202.10054), §4: the gradients of one that says nothing would
-    first of all undo what the network knows. Batch norms keep their statistics.
+    Start from a head that was probed, as Kumar et al. 2022 (2202.10054) do (§3.4): the gradients of one that says
+    nothing would first of all undo what the network knows. Batch norms keep their statistics.
 
     Args:
-        network: see `with_classes`; it stays as it is.
+        network: see `vitrail.tasks.probe.with_classes`; it stays as it is.
         examples: what it is trained on.
-        method: "full" trains all weights; "lora" trains the head, and for each linear map in front of it a product of two
-            thin matrices that is added to it and, in the end, merged with it (Hu et al. 2021, 2106.09685, eq. 3).
+        method: "full" trains all weights; "lora" trains the head, and for each linear map in front of it a product of
+            two thin matrices that is added to it and, in the end, merged with it (Hu et al. 2021, 2106.09685, eq. 3).
         epochs: how often each picture is looked at.
         lr: the highest learning rate; that of `LEARNING_RATES` unless said.
         batch_size: pictures an update.
@@ -163,13 +76,12 @@ def tune(
         The network, in eval mode, with the same names for its weights.
 
     Raises:
-        UsageError: numbers that make no sense, a network that takes pictures of varying sizes or without colours, or "lora" for one
-            without attention.
+        UsageError: numbers that make no sense, a network that takes pictures of varying sizes or without colours, or
+            "lora" for one without attention.
         ImageError: a picture cannot be opened.
         VitrailError: a library is missing, or the loss is infinite.
     """
-    if network.preprocess.output_size is None or network.preprocess.mode != "RGB":
-        raise UsageError("only networks that take RGB pictures of one size can be tuned: use the method probe")
+    check_tunable(network, method)
     recipe = _recipe(network, len(examples), epochs, lr or LEARNING_RATES[method], batch_size, seed)
     tuned = _copied(network)
     if method == "lora":
@@ -185,17 +97,29 @@ def tune(
     return tuned.requires_grad_(True).to(next(network.parameters()).device).eval()
 
 
+def check_tunable(network: Model, method: Literal["lora", "full"]) -> None:
+    """Whether `tune` can be called with this network, said before any work is done.
+
+    Raises:
+        UsageError, VitrailError: as `tune`.
+    """
+    if network.preprocess.output_size is None or network.preprocess.mode != "RGB":
+        raise UsageError("only networks that take RGB pictures of one size can be tuned: use the method probe")
+    if method == "lora":
+        if not any(isinstance(module, Attention) for module in network.modules()):
+            raise UsageError(
+                f"lora adapts the linear maps of transformers, and {network.family} is none: use probe or full"
+            )
+        _import_peft()
+
+
 def add_adapters(network: Model, rank: int = RANK) -> None:
     """Add LoRA's two matrices to every linear map in front of the head; they and the head are all that is trained.
 
-    Raises:
-        UsageError: the network has no attention.
-        VitrailError: peft is not installed.
+    Args:
+        network: a transformer.
+        rank: of their product.
     """
-    if not any(isinstance(module, Attention) for module in network.modules()):
-        raise UsageError(
-            f"lora adapts the linear maps of transformers, and {network.family} is none: use probe or full"
-        )
     peft = _import_peft()
     maps = [name for name, module in network.named_modules() if isinstance(module, nn.Linear) and name != "head"]
     peft.inject_adapter_in_model(peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=maps), network)
@@ -214,7 +138,7 @@ def merge_adapters(network: Model) -> None:
 
 
 class _Tuner(Trainer):
-    """The loop on a network that is there already. It writes nothing, and scores nothing: that is done on what comes of it."""
+    """The loop on a network that is there already. It writes and scores nothing: what comes of it is scored later."""
 
     def __init__(self, network: Model, recipe: Recipe, data: Data, folder: RunFolder, advance: Advance | None) -> None:
         accelerator = _accelerator(next(network.parameters()).device)
@@ -242,7 +166,7 @@ class _Tuner(Trainer):
 
 
 class _FromLoop(nn.Module):
-    """A network behind what turns the pictures that the loop gives, in [-1, 1], into those that its preprocessing would."""
+    """A network behind what turns pictures as the loop gives them, in [-1, 1], into those of its preprocessing."""
 
     scale: Tensor
     shift: Tensor
@@ -323,50 +247,8 @@ def _copied(network: Model) -> Model:
     return copied.requires_grad_(True)
 
 
-def _best_strength(inputs: Tensor, targets: Tensor, classes: int, seed: int) -> float:
-    kept, held = stratified(targets, 0.2, seed)
-    if not len(held):
-        return 1.0  # one picture a class: there is nothing to choose by
-    best, least, found = STRENGTHS[0], math.inf, _nothing(inputs, classes)
-    for strength in STRENGTHS:
-        found = _fit(inputs[kept], targets[kept], strength, found)
-        loss = float(F.cross_entropy(F.linear(inputs[held], *found), targets[held]))
-        if loss < least:
-            best, least = strength, loss
-        elif strength < best / 5:  # past its best
-            break
-    return best
-
-
-def _nothing(inputs: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    return torch.zeros(classes, inputs.shape[1]), torch.zeros(classes)
-
-
-def _fit(inputs: Tensor, targets: Tensor, strength: float, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the least cross-entropy and penalty, found from a start."""
-    weight, bias = (tensor.clone().requires_grad_() for tensor in start)
-    optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=100, tolerance_grad=1e-4, tolerance_change=1e-6, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = F.cross_entropy(F.linear(inputs, weight, bias), targets) + strength / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    with torch.inference_mode(False), torch.enable_grad():
-        optimiser.step(loss)
-    return weight.detach(), bias.detach()
-
-
-def _accelerator(device: torch.device) -> Any:
+def _accelerator(device: torch.device) -> Accelerator:
     """Accelerate's, for the kind of device that the network is on."""
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-    except ImportError:
-        raise VitrailError("tuning needs Accelerate: pip install 'vitrail[train]'") from None
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process may have been elsewhere
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if half else "no")
