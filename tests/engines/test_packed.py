@@ -97,6 +97,30 @@ def test_a_copy_packs_its_own_weights():
         torch.testing.assert_close(model(pictures), first)
 
 
+@packable
+def test_a_packed_product_that_strays_is_not_used(monkeypatch):
+    """A fault of the library or the machine, injected: the weight comes back wrong from being laid out."""
+    right = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight, size: right(weight * 1.01, size))
+    linear, x = nn.Linear(48, 32), torch.randn(2, 5, 48)
+    pack(nn.Sequential(linear))
+    with torch.no_grad():
+        assert torch.equal(linear(x), nn.functional.linear(x, linear.weight, linear.bias))
+        assert linear.forward.packed is None
+
+
+@packable
+def test_shapes_that_are_odd():
+    linear = nn.Linear(7, 3, bias=False)
+    pack(nn.Sequential(linear))
+    with torch.no_grad():
+        for shape in ((7,), (0, 7), (1, 7), (2, 0, 7), (2, 3, 4, 7)):
+            x = torch.randn(shape)
+            torch.testing.assert_close(linear(x), nn.functional.linear(x, linear.weight), rtol=1e-5, atol=1e-6)
+        strided = torch.randn(7, 5).t()
+        torch.testing.assert_close(linear(strided), nn.functional.linear(strided, linear.weight), rtol=1e-5, atol=1e-6)
+
+
 def test_engines_that_do_not_exist_or_cannot_run_are_refused():
     with pytest.raises(UsageError, match="no engine 'turbo'; there are auto, eager, packed"):
         prepare(network(), "turbo")

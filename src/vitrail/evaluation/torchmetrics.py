@@ -25,12 +25,12 @@ def import_classification() -> Any:
     """
     if importlib.util.find_spec("torchmetrics") is None:
         raise VitrailError("scores are computed with torchmetrics: pip install 'vitrail[train]'")
-    _declare_missing_operators()
+    declare_missing_operators()
     return importlib.import_module("torchmetrics.classification")
 
 
 @cache  # keeps the declarations, which go when the library object does
-def _declare_missing_operators() -> Any:
+def declare_missing_operators() -> Any:
     if importlib.util.find_spec("torchvision") is None:
         return None
     try:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vitrail import registry
 from vitrail.data.source import Batch, Data, to_tensor
 from vitrail.errors import UsageError, VitrailError
-from vitrail.evaluation.torchmetrics import _declare_missing_operators
+from vitrail.evaluation.torchmetrics import declare_missing_operators
 from vitrail.imaging.inputs import Input
 from vitrail.models.model import Model
 from vitrail.nn.attention import Attention
@@ -255,7 +255,7 @@ def _accelerator(device: torch.device) -> Accelerator:
 
 
 def _import_peft() -> Any:
-    _declare_missing_operators()  # peft imports transformers, which imports torchvision where that is installed
+    declare_missing_operators()  # peft imports transformers, which imports torchvision where that is installed
     try:
         import peft
     except ImportError:
