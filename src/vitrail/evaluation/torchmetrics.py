@@ -31,6 +31,11 @@ def import_classification() -> Any:
 
 @cache  # keeps the declarations, which go when the library object does
 def declare_missing_operators() -> Any:
+    """Let torchvision import beside a build of torch that its wheel was not made for: declare the operators it misses.
+
+    Returns what holds the declarations; None where there is nothing to declare. Call it before importing a library that
+    imports torchvision wherever that is installed: torchmetrics, transformers, and peft through it.
+    """
     if importlib.util.find_spec("torchvision") is None:
         return None
     try:
