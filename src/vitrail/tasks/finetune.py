@@ -1,7 +1,6 @@
 """`vitrail.finetune`: a folder of class folders and a trained network make a network for those classes."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -534,12 +533,6 @@ def _write(result: FineTuned, network: Model) -> None:
     """Network and report, both or neither."""
     page = result.to_html()
     with appearing(result.output) as scratch:
-        try:
-            scratch.mkdir()
-            save(network, scratch / MODEL, layout="vitrail")
-            (scratch / REPORT).write_text(page, encoding="utf-8")
-            if result.output.is_dir():
-                result.output.rmdir()  # empty: some systems move a folder to a free name only
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+        scratch.mkdir()
+        save(network, scratch / MODEL, layout="vitrail")
+        (scratch / REPORT).write_text(page, encoding="utf-8")

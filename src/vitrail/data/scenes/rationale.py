@@ -7,8 +7,6 @@ from vitrail.data.scenes.knowledge import PROPERTIES
 from vitrail.data.scenes.nouns import article, listed, plural, style_name
 from vitrail.data.scenes.programs import PLACES, Step, Value
 
-LANGUAGES = ("en", "zh")
-
 _PLACES_EN = tuple(
     "in the middle" if place == "middle" else f"on the {place}" if place in ("left", "right") else f"at the {place}"
     for place in PLACES
