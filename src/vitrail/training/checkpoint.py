@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError
 from vitrail.files import appearing
 from vitrail.training.average import Average
+from vitrail.training.optimiser import blank_state
 from vitrail.training.sharding import copy_into, forget_gathered, spread_like, whole
 
 _NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -73,11 +74,7 @@ def read_checkpoint(path: Path, model: nn.Module, average: Average, optimiser: t
             names = set(file.keys())
             for weight in model.parameters():  # the optimiser makes its moments at its first update: make room
                 if weight.requires_grad:
-                    optimiser.state[weight] = {
-                        "step": torch.zeros(()),
-                        "exp_avg": torch.zeros_like(weight),
-                        "exp_avg_sq": torch.zeros_like(weight),
-                    }
+                    blank_state(optimiser, weight)
             for name, tensor in _state(model, average, optimiser):
                 if name not in names or tuple(file.get_slice(name).get_shape()) != tuple(tensor.shape):
                     raise VitrailError(f"the checkpoint {path} is of another network: its '{name}' differs")

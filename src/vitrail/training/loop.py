@@ -26,7 +26,7 @@ from vitrail.training.average import Average
 from vitrail.training.batches import Batches, loader
 from vitrail.training.checkpoint import read_checkpoint, write_checkpoint
 from vitrail.training.family import build_model, picture_size
-from vitrail.training.optimiser import build_optimiser, learning_rate
+from vitrail.training.optimiser import build_optimiser, is_head, learning_rate
 from vitrail.training.progress import Progress
 from vitrail.training.randomness import seed_for, shuffled
 from vitrail.training.recipe import Recipe, load_recipe
@@ -144,6 +144,7 @@ class Trainer:
         model.labels = data.labels
         if recipe.start_from:
             start_from(model, recipe.start_from)
+        model.to(memory_format=torch.channels_last)  # convolutions are faster so, nearly twice on a CPU
         optimiser = build_optimiser(model, recipe.optimiser)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.network: nn.Module = accelerator.unwrap_model(self.model)
@@ -309,7 +310,7 @@ def start_from(model: Model, name: str) -> None:
         raise UsageError(f"start_from names '{name}', which is of the family {other.family}, not {model.family}")
     weights, ours = other.state_dict(), model.state_dict()
     if other.labels != model.labels:
-        weights = {key: weight for key, weight in weights.items() if not key.split(".")[0].endswith("head")}
+        weights = {key: weight for key, weight in weights.items() if not is_head(key)}
     for key in weights:
         if key not in ours or ours[key].shape != weights[key].shape:
             raise UsageError(f"start_from names '{name}', whose '{key}' does not fit this recipe's model")

@@ -1,6 +1,9 @@
-"""AdamW's groups of weights, and its learning rate."""
+"""AdamW and Muon, which weights each takes, and their learning rate."""
 
 import math
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,9 +11,63 @@ from torch import nn
 from vitrail.training.recipe import OptimiserSection, ScheduleSection
 
 
-def build_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
-    """AdamW over all trainable weights, with decay on some."""
+def build_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.Optimizer:
+    """What a recipe asks for, over all trainable weights, with decay on some."""
     decayed, free = split_by_decay(model)
+    heads = {id(weight) for name, weight in model.named_parameters() if is_head(name)}
+    inner = [weight for weight in decayed if weight.ndim == 2 and id(weight) not in heads]
+    if section.name == "adamw" or not inner:
+        return _adamw(section, decayed, free)
+    taken = {id(weight) for weight in inner}
+    rest = [weight for weight in decayed if id(weight) not in taken]
+    muon = torch.optim.Muon(inner, lr=section.lr, weight_decay=section.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return Together(muon, _adamw(section, rest, free)) if rest or free else muon
+
+
+def is_head(name: str) -> bool:
+    """Whether a weight of this name belongs to a head, which knows the classes: "head.weight"."""
+    return name.split(".")[0].endswith("head")
+
+
+class Together(torch.optim.Optimizer):
+    """Two optimisers, each over weights of its own, that step as one.
+
+    Args:
+        first, second: as torch builds them.
+    """
+
+    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
+        super().__init__([*first.param_groups, *second.param_groups], {})
+        self.parts = (first, second)
+        self.param_groups = [*first.param_groups, *second.param_groups]  # theirs, not copies of them
+        self.state = ChainMap(first.state, second.state)  # type: ignore[assignment]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One update of all weights."""
+        if closure is not None:
+            raise ValueError("these optimisers take no closure")
+        for part in self.parts:
+            part.step()
+
+
+def blank_state(optimiser: torch.optim.Optimizer, weight: nn.Parameter) -> None:
+    """Give a weight the moments it has before its first update, so that there is room to read others into."""
+    parts = optimiser.parts if isinstance(optimiser, Together) else (optimiser,)
+    part = next(
+        part for part in parts if any(weight is other for group in part.param_groups for other in group["params"])
+    )
+    if isinstance(part, torch.optim.Muon):
+        part.state[weight] = {"momentum_buffer": torch.zeros_like(weight)}
+    else:
+        part.state[weight] = {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
+
+
+def _adamw(section: OptimiserSection, decayed: list[nn.Parameter], free: list[nn.Parameter]) -> torch.optim.AdamW:
     groups = [{"params": decayed, "weight_decay": section.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=section.lr, betas=section.betas, eps=section.eps

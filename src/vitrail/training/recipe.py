@@ -50,15 +50,21 @@ class ModelSection(BaseModel):
 
 
 class OptimiserSection(Section):
-    """AdamW. Loshchilov and Hutter 2019 (1711.05101), algorithm 2.
+    """How a gradient becomes an update.
+
+    AdamW: Loshchilov and Hutter 2019 (1711.05101), algorithm 2. Muon: Jordan et al. 2024, with the step scaled to the
+    size of AdamW's (Liu et al. 2025, 2502.16982, eq. 4), so that one learning rate serves both: it takes the matrices
+    of linear layers inside the network, and AdamW the rest, the head and the embeddings.
 
     Attributes:
+        name: "adamw", or "muon", which learns more from a picture where there is little time, and costs more a step.
         lr: the highest learning rate.
         weight_decay: λ, on the matrices of linear and convolutional layers only.
-        betas: β₁ and β₂.
-        eps: ε.
+        betas: AdamW's β₁ and β₂.
+        eps: AdamW's ε.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
