@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitrail.training.recipe import OptimiserSection, ScheduleSection
 
@@ -40,7 +40,7 @@ class Together(torch.optim.Optimizer):
         super().__init__([*first.param_groups, *second.param_groups], {})
         self.parts = (first, second)
         self.param_groups = [*first.param_groups, *second.param_groups]  # theirs, not copies of them
-        self.state = ChainMap(first.state, second.state)  # type: ignore[assignment]
+        self.state = _Either(first.state, second.state)  # type: ignore[assignment]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -49,6 +49,13 @@ class Together(torch.optim.Optimizer):
             raise ValueError("these optimisers take no closure")
         for part in self.parts:
             part.step()
+
+
+class _Either(ChainMap[Tensor, Any]):
+    """Several dictionaries as one. Asked for a weight, torch's own make an empty entry; here its owner is asked."""
+
+    def __getitem__(self, weight: Tensor) -> Any:
+        return next(states for states in self.maps if weight in states)[weight]
 
 
 def blank_state(optimiser: torch.optim.Optimizer, weight: nn.Parameter) -> None:
