@@ -18,7 +18,7 @@ from safetensors.torch import save, save_file
 from transformers import ViTConfig, ViTForImageClassification
 
 import vitrail
-from vitrail.checkpoints.files import open_checkpoint
+from vitrail.checkpoints.files import _open_folder, open_checkpoint
 from vitrail.errors import CheckpointError
 
 STATE = {"one": torch.arange(6.0).reshape(2, 3), "two": torch.ones(4)}
@@ -435,3 +435,89 @@ def test_a_zip_with_a_huge_promise(tmp_path):
             archive.writestr(entry.filename, content)
     with pytest.raises(CheckpointError, match=r"huge.pth is not a whole"):
         read(tampered)
+
+
+OPEN_CLIP = {"model_cfg": {"embed_dim": 8}, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}
+
+
+def put(folder, *names):
+    """Files of either publisher; which weights they are is in the name of their one tensor."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        if name.endswith(".safetensors"):
+            save_file({name: torch.ones(2)}, folder / name)
+        elif name.endswith(".bin"):
+            torch.save({name: torch.ones(2)}, folder / name)
+        else:
+            said = OPEN_CLIP if name.startswith("open_clip") else {"model_type": "clip"}
+            (folder / name).write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("files", "weights", "config"),
+    [
+        (("open_clip_config.json", "open_clip_model.safetensors"), "open_clip_model.safetensors", OPEN_CLIP),
+        (("open_clip_config.json", "open_clip_pytorch_model.bin"), "open_clip_pytorch_model.bin", OPEN_CLIP),
+        (
+            ("open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+            "open_clip_model.safetensors",
+            OPEN_CLIP,
+        ),
+        (
+            ("config.json", "pytorch_model.bin", "open_clip_config.json", "open_clip_model.safetensors"),
+            "pytorch_model.bin",
+            {"model_type": "clip"},
+        ),
+        (
+            ("config.json", "open_clip_config.json", "open_clip_model.safetensors"),
+            "open_clip_model.safetensors",
+            OPEN_CLIP,
+        ),
+        (
+            ("model.safetensors", "open_clip_config.json", "open_clip_model.safetensors"),
+            "open_clip_model.safetensors",
+            OPEN_CLIP,
+        ),
+        (("config.json", "open_clip_model.safetensors"), "open_clip_model.safetensors", {"model_type": "clip"}),
+    ],
+    ids=["open_clip", "pickled", "both kinds of weights", "both publishers", "config alone", "weights alone", "mixed"],
+)
+@pytest.mark.parametrize("where", ["folder", "hub"])
+def test_weights_and_the_config_they_stand_beside(files, weights, config, where, hub):
+    put(hub.folder, *files)
+    checkpoint = open_checkpoint("some/vit" if where == "hub" else str(hub.folder))
+    assert list(checkpoint.tensors) == [weights]
+    assert checkpoint.description.config == config
+
+
+def test_a_name_of_open_clip_s_means_open_clip_s_files(tmp_path):
+    put(tmp_path, "config.json", "model.safetensors", "open_clip_config.json", "open_clip_model.safetensors")
+    found = _open_folder("ViT-B-32", tmp_path, None, form="open_clip_config.json")
+    assert list(found.tensors) == ["open_clip_model.safetensors"]
+    assert found.description.config == OPEN_CLIP
+
+
+@pytest.mark.parametrize("where", ["folder", "hub"])
+def test_files_about_a_tokenizer_are_read_when_asked_for(where, hub):
+    save_small(hub.folder)
+    (hub.folder / "vocab.txt").write_text("[PAD]\n青\n", encoding="utf-8")
+    (hub.folder / "merges.txt").write_bytes(b"\xff\xfe")
+    (hub.folder / "spiece.model").write_bytes(b"\xff\x00")
+    (hub.folder / "words.txt").write_text("of no tokenizer")
+    files = open_checkpoint("some/vit" if where == "hub" else str(hub.folder)).description.tokenizer_files
+    assert set(files) == {"vocab.txt", "merges.txt", "spiece.model"}
+    assert files["vocab.txt"] == "[PAD]\n青\n"
+    assert files["spiece.model"] == b"\xff\x00"
+    with pytest.raises(CheckpointError, match=r"merges.txt cannot be read"):
+        files["merges.txt"]
+
+
+def test_the_licence_of_our_own_is_in_the_header(tmp_path):
+    said = {"vitrail": json.dumps({"family": "vit"}), "licence": "MIT", "tokenizer": "{}"}
+    save_file(STATE, tmp_path / "ours.safetensors", metadata=said)
+    checkpoint = open_checkpoint(str(tmp_path / "ours.safetensors"))
+    assert checkpoint.licence == "MIT"
+    assert checkpoint.description.tokenizer_files == {"tokenizer": "{}"}
+    save_file(STATE, tmp_path / "model.safetensors", metadata={"licence": "MIT"})
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert open_checkpoint(str(tmp_path / "model.safetensors"), "x").licence is None  # of others', their card says it

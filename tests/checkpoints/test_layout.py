@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from vitrail import registry
-from vitrail.checkpoints.layout import Joined, Row, find_rows, to_ours, to_theirs
+from vitrail.checkpoints.layout import Joined, OneNumber, Row, Transposed, find_rows, to_ours, to_theirs
+from vitrail.checkpoints.native import NativeLayout
 from vitrail.checkpoints.preprocessors import from_timm
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import standard
@@ -130,10 +131,10 @@ def test_transformers_sizes_are_the_papers():
         assert count(build(layout, name)) / 1e6 == pytest.approx(millions, abs=0.06), name
 
 
-def test_every_name_and_every_hub_id_is_of_one_network():
+def test_every_name_and_every_hub_id_in_a_library_is_of_one_network():
     names = [name for layout in registry.layouts() for name in layout.published]
     assert len(names) == len(set(names))
-    hubs = [entry.hub for layout in registry.layouts() for entry in layout.published.values() if entry.hub]
+    hubs = [(layout.library, one.hub) for layout in registry.layouts() for one in layout.published.values() if one.hub]
     assert len(hubs) == len(set(hubs))
     for layout, name in PUBLISHED:
         assert registry.published(name)[1] is layout.published[name]
@@ -180,3 +181,81 @@ def test_numbers_that_are_no_floats_are_refused_by_name():
     theirs["norm.weight"] = torch.zeros(model.config.width, dtype=torch.int8)
     with pytest.raises(CheckpointError, match=r"it has 'norm.weight' in torch.int8 where torch.float32 is wanted"):
         to_ours(layout, model, theirs, {key: tuple(tensor.shape) for key, tensor in theirs.items()}, "it")
+
+
+class Scaled(torch.nn.Linear):
+    """A network of one matrix and one number."""
+
+    config, head = None, torch.nn.Identity()
+
+    def __init__(self, ins, outs):
+        super().__init__(ins, outs, bias=False)
+        self.scale = torch.nn.Parameter(torch.randn(()))
+
+
+class ScaledLayout(NativeLayout):
+    """Its table, one of the two ways in which a publisher may keep it."""
+
+    ignored = ("position_ids",)
+
+    def __init__(self, scale):
+        super().__init__("vit")
+        self.scale = scale
+
+    def rows(self, config):
+        return [Row("weight", Transposed("proj"), "linear.weight"), Row("scale", self.scale)]
+
+
+def shapes_of(tensors):
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_a_transposed_matrix_is_turned_both_ways(ins, outs, vector):
+    model = Scaled(ins, outs)
+    layout = ScaledLayout(OneNumber("logit_scale") if vector else "logit_scale")
+    theirs = to_theirs(layout, model)
+    assert shapes_of(theirs) == {"proj": (ins, outs), "logit_scale": (1,) if vector else ()}
+    assert all(tensor.is_contiguous() for tensor in theirs.values())
+    assert torch.equal(theirs["proj"][0], model.weight[:, 0])
+    back = to_ours(layout, model, theirs, shapes_of(theirs), "it")
+    assert all(torch.equal(back[name], tensor) for name, tensor in model.state_dict().items())
+    assert back["weight"].is_contiguous()
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("scale", ["logit_scale", OneNumber("logit_scale")])
+def test_a_number_is_read_in_either_form(scale, shape):
+    model = Scaled(2, 3)
+    theirs = {
+        "linear.weight": model.weight.detach(),
+        "logit_scale": torch.full(shape, 4.6),
+        "position_ids": torch.ones(1),
+    }
+    back = to_ours(ScaledLayout(scale), model, theirs, shapes_of(theirs), "it")
+    assert torch.equal(back["weight"], model.weight)
+    assert torch.equal(back["scale"], torch.tensor(4.6))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"proj": (3, 2)}, r"'proj' of shape \(3, 2\) where \(2, 3\) is wanted"),
+        ({"proj": (6,)}, r"'proj' of shape \(6,\) where \(2, 3\) is wanted"),
+        ({"logit_scale": (2,)}, r"'logit_scale' of shape \(2,\) where \(\) is wanted"),
+        ({"logit_scale": (1, 1)}, r"'logit_scale' of shape \(1, 1\) where \(\) is wanted"),
+        ({"logit_scale": None}, r"lacks 'logit_scale'"),
+    ],
+)
+def test_shapes_are_the_publisher_s_in_an_error(changes, said):
+    shapes = {"proj": (2, 3), "logit_scale": (), **changes}
+    tensors = {name: torch.zeros(shape) for name, shape in shapes.items() if shape is not None}
+    with pytest.raises(CheckpointError, match=said):
+        to_ours(ScaledLayout("logit_scale"), Scaled(2, 3), tensors, shapes_of(tensors), "it")
+
+
+def test_one_element_that_is_a_matrix_here_is_one_there():
+    model = Scaled(1, 1)
+    tensors = {"linear.weight": torch.ones(1), "logit_scale": torch.ones(())}
+    with pytest.raises(CheckpointError, match=r"'linear.weight' of shape \(1,\) where \(1, 1\) is wanted"):
+        to_ours(ScaledLayout("logit_scale"), model, tensors, shapes_of(tensors), "it")

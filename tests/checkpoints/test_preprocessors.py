@@ -74,8 +74,8 @@ def test_a_bad_value_in_a_timm_file_is_named(key, value):
 
 
 def test_an_unknown_processor_is_named_with_the_known_ones():
-    with pytest.raises(CheckpointError, match=r"'CLIPFeatureExtractor': known are ViTImageProcessor, DeiT"):
-        from_transformers({"feature_extractor_type": "CLIPFeatureExtractor"})
+    with pytest.raises(CheckpointError, match=r"'OwlViTFeatureExtractor': known are ViTImageProcessor, DeiT"):
+        from_transformers({"feature_extractor_type": "OwlViTFeatureExtractor"})
     with pytest.raises(CheckpointError, match="names no image_processor_type"):
         from_transformers({"size": 224})
     with pytest.raises(CheckpointError, match="'Foo': known are"):
@@ -142,7 +142,9 @@ def is_read_or_refused_in_a_sentence(read, config):
 
 
 @given(
-    kind=st.sampled_from(["ViTImageProcessor", "BitImageProcessor", "EfficientNetImageProcessor"]),
+    kind=st.sampled_from(
+        ["ViTImageProcessor", "BitImageProcessor", "SiglipImageProcessor", "EfficientNetImageProcessor"]
+    ),
     config=st.dictionaries(st.sampled_from(transformers_keys), json_values, max_size=3),
 )
 def test_any_transformers_file(kind, config):

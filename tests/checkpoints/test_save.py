@@ -1,5 +1,6 @@
 """`vitrail.save` writes a whole folder or none, and `convert` says what the other layout could not hold."""
 
+import dataclasses
 import json
 import resource
 import sys
@@ -8,13 +9,17 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 import vitrail
+from tests.reading import tiny_clip
 from vitrail.errors import CheckpointError, UsageError
-from vitrail.imaging.preprocess import HALF, standard
+from vitrail.imaging.preprocess import HALF, Crop, Preprocess, Resize, standard
+from vitrail.models.clip import CLIP, CLIPConfig
 from vitrail.models.deit import DeiT, DeiTConfig
 from vitrail.models.dinov2 import DINOv2, DINOv2Config
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.text.train import train_tokenizer
 
 SMALL = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 3, "mlp_width": 48}
 PREPROCESS = standard(32, mean=HALF, std=HALF)
@@ -157,3 +162,57 @@ def test_conversion_tells_what_changed(tmp_path):
     changed = vitrail.convert(tmp_path / "ours", tmp_path / "timm", layout="timm")
     assert changed["norm_eps"] == (1e-3, 1e-6)
     assert vitrail.convert(tmp_path / "ours", tmp_path / "same", layout="vitrail") == {}
+
+
+def test_notes_go_into_the_header(tmp_path):
+    notes = {"licence": "Apache-2.0", "card": "Trained on glyphs.", "vitrail": "not this"}
+    again = vitrail.load(vitrail.save(network(), tmp_path / "model.safetensors", notes=notes))
+    assert again.origin.licence == "Apache-2.0"
+    vitrail.save(network(), tmp_path / "timm", layout="timm", notes={"licence": "MIT", "format": "not this"})
+    with (
+        safe_open(tmp_path / "model.safetensors", "pt") as ours,
+        safe_open(tmp_path / "timm" / "model.safetensors", "pt") as theirs,
+    ):
+        assert ours.metadata()["card"] == "Trained on glyphs."
+        assert theirs.metadata() == {"licence": "MIT", "format": "pt"}
+
+
+def reader():
+    """A small CLIP with a tokenizer of our own."""
+    image, text = tiny_clip().config.image, tiny_clip().config.text
+    model = CLIP(CLIPConfig(image, dataclasses.replace(text, vocabulary=300), width=24)).eval()
+    model.preprocess = Preprocess(Resize(32, "shortest"), Crop((32, 32)), transparency="white")
+    model.tokenizer = train_tokenizer(["a red cat", "一只狗", "a photo of a dog"] * 10, 300, text.context)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("layout", "files"),
+    [
+        ("transformers", ["config.json", "model.safetensors", "preprocessor_config.json"]),
+        ("open_clip", ["open_clip_config.json", "open_clip_model.safetensors"]),
+        ("vitrail", ["model.safetensors"]),
+    ],
+)
+@torch.inference_mode()
+def test_a_network_that_reads_goes_out_with_its_tokenizer(layout, files, tmp_path):
+    model = reader()
+    vitrail.save(model, tmp_path / "saved", layout=layout)
+    beside = [] if layout == "vitrail" else ["tokenizer.json", "tokenizer_config.json"]
+    assert leftovers(tmp_path / "saved") == sorted(files + beside)
+    again = vitrail.load(tmp_path / "saved")
+    images, texts = torch.rand(2, 3, 32, 32), ["a red cat", "dog", "a photo of a drawing of a green cat " * 3]
+    torch.testing.assert_close(again(images, texts), model(images, texts))
+    assert again.origin.layout == layout
+    if layout == "transformers":
+        theirs = AutoTokenizer.from_pretrained(tmp_path / "saved")(texts, truncation=True, padding="longest")
+        assert again.tokenizer(texts).tolist() == theirs["input_ids"]
+
+
+def test_converting_names_the_tower_that_changed(tmp_path):
+    model = tiny_clip()
+    model.preprocess = reader().preprocess
+    vitrail.save(model, tmp_path / "saved")
+    changed = vitrail.convert(tmp_path / "saved", tmp_path / "other", layout="open_clip")
+    assert changed.keys() <= {"image.antialias", "preprocess"}
+    assert changed["image.antialias"] == (False, True)

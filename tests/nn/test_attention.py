@@ -125,3 +125,42 @@ def test_watching_within_watching():
 def test_heads_must_share_the_width(width, heads):
     with pytest.raises(ValueError, match=f"width {width} cannot be shared by {heads} heads"):
         Attention(width, heads)
+
+
+MASK = torch.tensor([[True, True, True, False, True, False, False], [True] * 7])[:, None, None]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mask", [None, MASK, torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) < 0.7])
+@torch.no_grad()
+def test_what_is_masked_is_not_attended_to(mask, causal):
+    """The same as PyTorch's own, which takes the opposite of our mask."""
+    theirs = nn.MultiheadAttention(24, 3, batch_first=True).eval()
+    ours = Attention(24, 3)
+    ours.qkv.weight, ours.qkv.bias = theirs.in_proj_weight, theirs.in_proj_bias
+    ours.out.load_state_dict(theirs.out_proj.state_dict())
+    allowed = torch.ones(2, 1, 7, 7, dtype=torch.bool)
+    if mask is not None:
+        allowed = allowed & mask | torch.eye(7, dtype=torch.bool)
+        mask = mask | torch.eye(7, dtype=torch.bool)
+    if causal:
+        allowed = allowed.tril()
+    x = torch.randn(2, 7, 24)
+    expected, weights = theirs(x, x, x, attn_mask=~allowed.repeat(1, 3, 1, 1).flatten(0, 1), average_attn_weights=False)
+    torch.testing.assert_close(ours(x, mask, causal), expected)
+    torch.testing.assert_close(ours.weights(x, mask, causal), weights)
+    assert not weights[~allowed.expand_as(weights)].any()
+
+
+@torch.no_grad()
+def test_watching_sees_masks():
+    attention = Attention(24, 3)
+    x = torch.randn(2, 7, 24)
+    with watch_attention(attention) as seen:
+        attention(x, MASK)
+        attention(x, mask=MASK)
+        attention(x, causal=True)
+    assert torch.equal(seen[0], attention.weights(x, MASK))
+    assert torch.equal(seen[0], seen[1])
+    assert not seen[0][0, :, :, 3].any()
+    assert torch.equal(seen[2], seen[2].tril())

@@ -47,7 +47,9 @@ def box_names() -> tuple[str, ...]:
 
 
 def open_box(name: str) -> tuple[Path, Mapping[str, Any] | None, str | None]:
-    """The weights of a name in the box, what stands for their config (None where the file says it), and their licence.
+    """The weights of a name in the box, what stands for their config, and their licence.
+
+    Config and licence are None for weights in our own form: the file's header says them.
 
     Raises:
         CheckpointError: the package that carries them is not installed.

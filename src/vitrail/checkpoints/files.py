@@ -9,7 +9,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,29 @@ from vitrail.errors import CheckpointError
 from vitrail.registry import published
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_WEIGHTS = (  # as the publishers' libraries look for them
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+_FORMS = {  # a config, and the weights it may stand beside, in the order in which the publishers' libraries look
+    "config.json": (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
+    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+}
+_USUAL_FORM = "config.json"
+_WEIGHTS = tuple(file for files in _FORMS.values() for file in files)
+_WHOLE_WEIGHTS = ", ".join(file for file in _WEIGHTS if not file.endswith(".index.json"))
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,26 @@ class SafeTensors(Mapping[str, Tensor]):
         return {name: tuple(file.get_slice(name).get_shape()) for name, file in self._files.items()}
 
 
+class TokenizerFiles(Mapping[str, str | bytes]):
+    """What lies in a folder about a tokenizer: a file is read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = {name: folder / name for name in _TOKENIZERS if (folder / name).is_file()}
+
+    def __getitem__(self, name: str) -> str | bytes:
+        path = self._paths[name]
+        try:
+            return path.read_bytes() if path.suffix == ".model" else path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
 def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Checkpoint:
     """Find a checkpoint and read its headers.
 
@@ -117,8 +153,9 @@ def open_checkpoint(name_or_path: str, architecture: str | None = None) -> Check
         or name_or_path.startswith((".", "/", "~"))
     ):
         raise CheckpointError(_not_found(name_or_path))
-    folder = _fetch(name_or_path, hub_id["repo"], hub_id["revision"])
-    return _open_folder(name_or_path, folder, architecture, known[1].licence if known else None)
+    form = known[0].config_file if known else _USUAL_FORM
+    folder = _fetch(name_or_path, hub_id["repo"], hub_id["revision"], form)
+    return _open_folder(name_or_path, folder, architecture, known[1].licence if known else None, form)
 
 
 def _not_found(name: str) -> str:
@@ -128,22 +165,41 @@ def _not_found(name: str) -> str:
     return f"there is no model '{name}': it is not in the box, no such file or folder exists, and it is no hub id{hint}"
 
 
-def _open_folder(name: str, folder: Path, architecture: str | None, licence: str | None = None) -> Checkpoint:
-    weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
+def _open_folder(
+    name: str, folder: Path, architecture: str | None, licence: str | None = None, form: str = _USUAL_FORM
+) -> Checkpoint:
+    weights, config_file = _find_form(lambda file: folder / file if (folder / file).is_file() else None, form)
     if weights is None:
         loose = sorted(folder.glob("*.safetensors"))
         if len(loose) != 1:
-            raise CheckpointError(f"the folder {folder} holds no weights: none of {', '.join(_WEIGHTS[::2])} is there")
+            raise CheckpointError(f"the folder {folder} holds no weights: none of {_WHOLE_WEIGHTS} is there")
         weights = loose[0]
-    config_file = folder / "config.json"
-    if config_file.is_file():
+    if config_file is not None:
         config = _read_json(config_file)
     elif architecture:
         config = {"architecture": architecture}
     else:
         config = None
     preprocessor = next((_read_json(folder / file) for file in _PREPROCESSORS if (folder / file).is_file()), {})
-    return _open_file(name, weights, config, licence or _licence_of(folder), preprocessor)
+    return _open_file(name, weights, config, licence or _licence_of(folder), preprocessor, TokenizerFiles(folder))
+
+
+def _find_form(get: Callable[[str], Path | None], first: str) -> tuple[Path | None, Path | None]:
+    """The weights, and the config they stand beside; weights without one only where there is no such pair.
+
+    Args:
+        get: a file by its name; None where there is none.
+        first: the config to look for first, in a repository that holds several publishers' files.
+    """
+    lonely = None
+    for config_name in sorted(_FORMS, key=lambda name: name != first):
+        config = get(config_name)
+        if config is not None:
+            lonely = lonely or config
+            weights = next((found for file in _FORMS[config_name] if (found := get(file))), None)
+            if weights is not None:
+                return weights, config
+    return next((found for file in _WEIGHTS if (found := get(file))), None), lonely
 
 
 def _open_file(
@@ -152,6 +208,7 @@ def _open_file(
     config: Mapping[str, Any] | None,
     licence: str | None = None,
     preprocessor: Mapping[str, Any] | None = None,
+    tokenizer_files: Mapping[str, str | bytes] | None = None,
 ) -> Checkpoint:
     tensors: Mapping[str, Tensor]
     if path.name.endswith(".index.json"):
@@ -168,6 +225,8 @@ def _open_file(
         shapes = tensors.shapes()
         if "vitrail" in tensors.metadata:  # our own form says everything in the file itself
             config = {"vitrail": _parse_json(tensors.metadata["vitrail"], f"the header of {path}")}
+            tokenizer_files = {name: said for name, said in tensors.metadata.items() if name == "tokenizer"}
+            licence = licence or tensors.metadata.get("licence")
     else:
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if config is None:
@@ -175,7 +234,7 @@ def _open_file(
             f"nothing says of which network the weights in {path} are: load a folder that has a config.json, or name "
             "the network (--architecture vit_base_patch16_224, say)"
         )
-    return Checkpoint(name, Description(config, preprocessor or {}, shapes), tensors, licence)
+    return Checkpoint(name, Description(config, preprocessor or {}, shapes, tokenizer_files or {}), tensors, licence)
 
 
 def _shards(index: Path) -> list[Path]:
@@ -258,7 +317,7 @@ def _licence_of(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def _fetch(name: str, repo: str, revision: str | None) -> Path:
+def _fetch(name: str, repo: str, revision: str | None, form: str) -> Path:
     """The folder of the local hub cache that holds a hub checkpoint, after fetching what of it is missing."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import (
@@ -295,17 +354,15 @@ def _fetch(name: str, repo: str, revision: str | None) -> Path:
 
     try:
         ask()
-        weights = next((found for file in _WEIGHTS if (found := get(file))), None)
+        weights, _ = _find_form(get, form)
         if weights is None and unreachable:
             raise unreachable[0]
         if weights is None:
-            raise CheckpointError(
-                f"'{name}' on the hub holds no weights that Vitrail reads ({', '.join(_WEIGHTS[::2])})"
-            )
+            raise CheckpointError(f"'{name}' on the hub holds no weights that Vitrail reads ({_WHOLE_WEIGHTS})")
         if weights.name.endswith(".index.json"):
             for shard in _shard_names(weights):
                 get(shard)
-        for file in ("config.json", *_PREPROCESSORS, "README.md"):
+        for file in (*_PREPROCESSORS, *_TOKENIZERS, "README.md"):
             get(file)
     except CheckpointError:
         raise

@@ -4,6 +4,7 @@ A table is a list of rows. A row says how one of our tensors is made of the publ
 
     Row("norm.{p}", "vit.layernorm.{p}")
     Row("blocks.{i}.attention.qkv.{p}", Joined("…query.{p}", "…key.{p}", "…value.{p}"))
+    Row("project.weight", Transposed("visual.proj"))
 
 `{i}` and `{j}` stand for numbers, `{rest}` for the rest of a name, any other braces for a piece without dots. Reading
 looks every tensor of our network up in the table; writing follows the same rows backwards. So `load` and `save` are
@@ -13,9 +14,9 @@ each other's inverse.
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -24,17 +25,55 @@ from vitrail.checkpoints.mapped import release
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
+from vitrail.text.tokenizer import Tokenizer
 
 Shapes = Mapping[str, tuple[int, ...]]
+_ONE_NUMBER = {(), (1,)}  # a number may be kept either way
 OPTIONAL = (r".*\.num_batches_tracked",)  # ours that a checkpoint may lack: they count training steps and start at zero
 
 
 class Joined(tuple[str, ...]):
     """The publisher keeps apart what we keep in one tensor: its parts, one below the other along dimension 0."""
 
-    def __new__(cls, *names: str) -> "Joined":
+    def __new__(cls, *names: str) -> Self:
         """The names of the parts, in order."""
         return super().__new__(cls, names)
+
+    def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the publisher's tensor, or of each of them, for ours of this shape."""
+        return shape if len(self) == 1 else (shape[0] // len(self), *shape[1:])
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """The publisher's tensors -> ours."""
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def split(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Ours -> the publisher's tensors."""
+        return tensor.chunk(len(self)) if len(self) > 1 else [tensor]
+
+
+class Transposed(Joined):
+    """The publisher keeps as (in, out) a matrix that is (out, in) with us, as it is in `nn.Linear`."""
+
+    def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Its two sides, changed over."""
+        return shape[::-1]
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """The publisher's matrix -> ours."""
+        return parts[0].T.contiguous()
+
+    def split(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Our matrix -> the publisher's."""
+        return [tensor.T]
+
+
+class OneNumber(Joined):
+    """The publisher keeps as a vector of one, (1,), a number that is () with us."""
+
+    def split(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Our number -> the publisher's vector. Read is either form, here and everywhere."""
+        return [tensor.reshape(1)]
 
 
 class Row:
@@ -42,7 +81,7 @@ class Row:
 
     Args:
         ours: pattern of our name.
-        theirs: pattern of the publisher's name, or `Joined` patterns; what `save` writes.
+        theirs: pattern of the publisher's name, or `Joined` patterns, or one `Transposed`; what `save` writes.
         also: other spellings that are read: newer and older versions of the publisher's library.
     """
 
@@ -52,12 +91,17 @@ class Row:
             spelling if isinstance(spelling, Joined) else Joined(spelling) for spelling in (theirs, *also)
         ]
 
-    def match(self, ours: str) -> list[tuple[str, ...]] | None:
+    def match(self, ours: str) -> list[Joined] | None:
         """Every spelling of one of our tensors, the written one first; None when the row is about other tensors."""
         found = self.pattern.fullmatch(ours)
         if found is None:
             return None
-        return [tuple(part.format(**found.groupdict()) for part in spelling) for spelling in self.spellings]
+        pieces = found.groupdict()
+        return [_renamed(spelling, lambda part: part.format(**pieces)) for spelling in self.spellings]
+
+
+def _renamed(spelling: Joined, rename: Callable[[str], str]) -> Joined:
+    return type(spelling)(*map(rename, spelling))
 
 
 _WILDCARDS = {"i": r"[0-9]+", "j": r"[0-9]+", "rest": r".+"}
@@ -97,22 +141,27 @@ class Description:
         config: the parsed config.json, or what stands for it.
         preprocessor: the parsed preprocessor_config.json, {} where there is none.
         shapes: name -> shape of every tensor in the checkpoint.
+        tokenizer_files: name -> content of every file about its tokenizer, read when asked for: text, and bytes of
+            what is no text, "spiece.model". Of a file of our own, the "tokenizer" in its header.
     """
 
     config: Mapping[str, Any]
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     shapes: Shapes = field(default_factory=dict)
+    tokenizer_files: Mapping[str, str | bytes] = field(default_factory=dict)
 
 
 class Layout(ABC):
     """One publisher's form of one family."""
 
-    library: str  # "transformers", "timm"
+    library: str  # "transformers", "timm", "open_clip"
     family: str  # a name of the registry
     model: type[Model]
     published: ClassVar[Mapping[str, Published]]  # by the name the publisher gives it
     base_prefix: str = ""  # what stands before the names of the backbone when a head is on top
     ignored: Sequence[str] = ()  # patterns of the publisher's tensors that hold no weights
+    config_file: str = "config.json"  # what the publisher calls its files
+    weights_file: str = "model.safetensors"
 
     @abstractmethod
     def recognises(self, config: Mapping[str, Any]) -> bool:
@@ -145,6 +194,17 @@ class Layout(ABC):
     def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
         """The classes' names, None where the checkpoint does not say."""
 
+    def read_tokenizer(self, description: Description, config: Any) -> Tokenizer | None:
+        """How the checkpoint turns texts into ids; None where it ships no file that says so.
+
+        Asked for by networks that read texts. KeyError, TypeError and ValueError are reported as broken files.
+        """
+        return None
+
+    def write_tokenizer(self, model: Model) -> dict[str, str]:
+        """Files that say so, by name: {"tokenizer.json": "…", …}; {} where the publisher keeps none."""
+        return {}
+
     def can_write(self, config: Any) -> bool:
         """Whether a network of this config belongs here, where a library has several layouts for one family."""
         return True
@@ -154,7 +214,7 @@ class Layout(ABC):
         return model
 
 
-def find_rows(names: Iterable[str], rows: Sequence[Row]) -> dict[str, list[tuple[str, ...]]]:
+def find_rows(names: Iterable[str], rows: Sequence[Row]) -> dict[str, list[Joined]]:
     """Our names -> every spelling of each. A name that no row knows is a defect of the table: KeyError."""
     plan = {}
     for name in names:
@@ -186,11 +246,11 @@ def to_ours(
     plan = find_rows(wanted, layout.rows(model.config))
     if bare:
         plan = {
-            name: [tuple(part.removeprefix(layout.base_prefix) for part in spelling) for spelling in spellings]
+            name: [_renamed(spelling, lambda part: part.removeprefix(layout.base_prefix)) for spelling in spellings]
             for name, spellings in plan.items()
         }
     usual = _usual_spelling(plan.values(), shapes)
-    chosen: dict[str, tuple[str, ...]] = {}
+    chosen: dict[str, Joined] = {}
     missing, misshapen, used = [], [], set[str]()
     for name, spellings in plan.items():
         parts = next((spelling for spelling in spellings if all(part in shapes for part in spelling)), None)
@@ -202,11 +262,11 @@ def to_ours(
             continue
         chosen[name] = parts
         used.update(parts)
-        part_shape = wanted[name] if len(parts) == 1 else (wanted[name][0] // len(parts), *wanted[name][1:])
+        part_shape = parts.part_shape(wanted[name])
         misshapen += [
             f"'{part}' of shape {shapes[part]} where {part_shape} is wanted"
             for part in parts
-            if shapes[part] != part_shape
+            if shapes[part] != part_shape and not {shapes[part], part_shape} <= _ONE_NUMBER
         ]
     extra = sorted(name for name in shapes if name not in used and not _matches(name, layout.ignored))
     problems = [
@@ -218,7 +278,7 @@ def to_ours(
         raise CheckpointError(f"{where} {' and '.join(filter(None, problems))}")
     read = {}
     for name, parts in chosen.items():
-        read[name] = _join([tensors[part] for part in parts])
+        read[name] = _join(parts, [tensors[part] for part in parts], wanted[name])
         if read[name].is_floating_point() != ours[name].is_floating_point():
             raise CheckpointError(f"{where} has '{parts[0]}' in {read[name].dtype} where {ours[name].dtype} is wanted")
     return read
@@ -230,13 +290,12 @@ def to_theirs(layout: Layout, model: Model) -> dict[str, Tensor]:
     with_head = not isinstance(model.head, torch.nn.Identity)
     theirs: dict[str, Tensor] = {}
     for name, spellings in find_rows(state, layout.rows(model.config)).items():
-        parts = spellings[0]
-        for part, tensor in zip(parts, state[name].chunk(len(parts)) if len(parts) > 1 else [state[name]], strict=True):
+        for part, tensor in zip(spellings[0], spellings[0].split(state[name]), strict=True):
             theirs[part if with_head else part.removeprefix(layout.base_prefix)] = tensor.detach().contiguous()
     return theirs
 
 
-def _usual_spelling(spellings: Iterable[list[tuple[str, ...]]], shapes: Shapes) -> int:
+def _usual_spelling(spellings: Iterable[list[Joined]], shapes: Shapes) -> int:
     """Which of several spellings a checkpoint uses, so that what it lacks is called by the name it would have there."""
     found = Counter(
         place
@@ -248,13 +307,12 @@ def _usual_spelling(spellings: Iterable[list[tuple[str, ...]]], shapes: Shapes) 
     return found.most_common(1)[0][0] if found else 0
 
 
-def _join(parts: list[Tensor]) -> Tensor:
-    if len(parts) == 1:
-        return parts[0]
-    joined = torch.cat(parts)
+def _join(how: Joined, parts: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    joined = how.join(parts)
     for part in parts:
-        release(part)
-    return joined
+        if joined is not part:
+            release(part)
+    return joined.reshape(shape)  # which changes nothing but a number's ()
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

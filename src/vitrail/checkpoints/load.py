@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -14,7 +15,9 @@ from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.engines import prepare
 from vitrail.errors import CheckpointError, UsageError
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model, Origin
+from vitrail.text.tokenizer import Tokenizer
 
 
 @torch.inference_mode(False)  # or the weights loaded inside a caller's inference mode could never be differentiated
@@ -42,7 +45,8 @@ def load(
         engine: how it runs; "auto" takes the fastest for this machine.
 
     Returns:
-        The family's module, with `.family`, `.config`, `.preprocess(images)`, `.labels` and `.origin`.
+        The family's module, with `.family`, `.config`, `.preprocess(images)`, `.labels` and `.origin`; one that reads
+        texts has a `.tokenizer`, where the checkpoint has.
 
     Raises:
         CheckpointError: the checkpoint cannot be found, fetched or understood, or a tensor is missing, left over or
@@ -59,6 +63,8 @@ def load(
     _assign(model, weights, where, dtype or torch.float32)
     model.eval()
     model.preprocess = read_preprocess(layout, checkpoint, model.config)
+    if isinstance(model, ImageText):
+        model.tokenizer = read_tokenizer(layout, checkpoint, model.config)
     model.origin = Origin(checkpoint.name, layout.library, checkpoint.licence, prepare(model, engine))
     return model
 
@@ -83,12 +89,9 @@ def build(layout: Layout, checkpoint: Checkpoint) -> Model:
     try:
         config = layout.read_config(description)
         _check(config)
-        if getattr(config, "depth", 0) > len(
-            description.shapes
-        ):  # a billion blocks take long to build even without memory
-            raise ValueError(
-                f"it asks for {config.depth} blocks of a checkpoint with {len(description.shapes)} tensors"
-            )
+        blocks, tensors = _blocks(config), len(description.shapes)
+        if blocks > tensors:  # a billion blocks take long to build even without memory
+            raise ValueError(f"it asks for {blocks} blocks of a checkpoint with {tensors} tensors")
         with torch.device("meta"):
             model = layout.model(config)
         model.labels = layout.read_labels(description, config)
@@ -109,13 +112,40 @@ def read_preprocess(layout: Layout, checkpoint: Checkpoint, config: Any) -> Any:
         raise CheckpointError(f"the preprocessing of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
 
 
-def _check(config: Any) -> None:
-    """Every field of a config dataclass must be what its type says, and no count below zero, or it is a TypeError."""
+def read_tokenizer(layout: Layout, checkpoint: Checkpoint, config: Any) -> Tokenizer | None:
+    """How the checkpoint turns texts into ids; its own mistakes in saying so are CheckpointErrors."""
+    try:
+        return layout.read_tokenizer(checkpoint.description, config)
+    except CheckpointError:
+        raise
+    except KeyError as error:
+        raise CheckpointError(f"the tokenizer of '{checkpoint.name}' lacks {error}") from None
+    except Exception as error:  # `tokenizers` raises nothing narrower for broken files
+        raise CheckpointError(f"the tokenizer of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
+
+
+def config_fields(config: Any, within: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(name, value, type) of every field of a config dataclass; "text.width" of one in a dataclass inside it."""
     kinds = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not _is_a(value, kinds[field.name]):
-            raise TypeError(f"{field.name} is {value!r}")
+        if dataclasses.is_dataclass(value):
+            yield from config_fields(value, f"{within}{field.name}.")
+        else:
+            yield f"{within}{field.name}", value, kinds[field.name]
+
+
+def _check(config: Any) -> None:
+    """Every field of a config dataclass must be what its type says, and no count below zero, or it is a TypeError."""
+    for name, value, kind in config_fields(config):
+        if not _is_a(value, kind):
+            raise TypeError(f"{name} is {value!r}")
+
+
+def _blocks(config: Any) -> int:
+    """How many blocks a config asks for, in all its towers."""
+    depths = [value for name, value, _ in config_fields(config) if name.split(".")[-1] in ("depth", "depths")]
+    return sum(sum(depth) if isinstance(depth, tuple) else depth for depth in depths)
 
 
 def _is_a(value: object, kind: Any) -> bool:

@@ -2,19 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from PIL import Image
+from enum import Enum
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from vitrail import registry
 from vitrail.checkpoints.layout import Description, Layout, Published, Row
 from vitrail.errors import CheckpointError
-from vitrail.imaging.preprocess import Crop, Preprocess, Resize
+from vitrail.imaging.preprocess import Preprocess
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
+from vitrail.text.tokenizer import Tokenizer
 
 
 class NativeLayout(Layout):
-    """Our names as they are. The file's metadata holds, under "vitrail", family, config, labels and preprocessing."""
+    """Our names as they are.
+
+    The file's metadata holds, under "vitrail", family, config, labels and preprocessing; under "tokenizer", that of a
+    network that reads texts; and what else `save` was told to note, "licence" and "card" mostly.
+    """
 
     library = "vitrail"
     published: ClassVar[Mapping[str, Published]] = {}
@@ -37,7 +42,7 @@ class NativeLayout(Layout):
 
     def read_config(self, description: Description) -> Any:
         """The config dataclass from its JSON."""
-        return registry.FAMILIES[self.family].load_config()(**_tuples(description.config["vitrail"]["config"]))
+        return _made(registry.FAMILIES[self.family].load_config(), description.config["vitrail"]["config"])
 
     def write_config(self, model: Model) -> dict[str, Any]:
         """What goes into the header."""
@@ -54,11 +59,7 @@ class NativeLayout(Layout):
 
     def read_preprocess(self, description: Description, config: Any) -> Preprocess:
         """The dataclass from its JSON."""
-        said = _tuples(description.config["vitrail"]["preprocess"])
-        resize, crop = said.pop("resize"), said.pop("crop")
-        if resize is not None:
-            resize = Resize(**_tuples({**resize, "resample": Image.Resampling(resize["resample"])}))
-        return Preprocess(resize, None if crop is None else Crop(**_tuples(crop)), **said)
+        return _made(Preprocess, description.config["vitrail"]["preprocess"])
 
     def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
         """Nothing beside the header."""
@@ -69,7 +70,37 @@ class NativeLayout(Layout):
         labels = description.config["vitrail"]["labels"]
         return None if labels is None else tuple(labels)
 
+    def read_tokenizer(self, description: Description, config: Any) -> Tokenizer | None:
+        """The "tokenizer" in the header."""
+        said = description.tokenizer_files.get("tokenizer")
+        return None if said is None else Tokenizer.from_json(str(said))
 
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has lists where frozen dataclasses have tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    def write_tokenizer(self, model: Model) -> dict[str, str]:
+        """What goes into the header."""
+        tokenizer = model.tokenizer if isinstance(model, ImageText) else None
+        return {} if tokenizer is None else {"tokenizer": tokenizer.to_json()}
+
+
+def _made(kind: Any, said: Any) -> Any:
+    """What a field of this type holds, from its JSON, which has lists for tuples and objects for dataclasses.
+
+    Of several dataclasses it is the one with just the object's names among its fields, or with the fewest besides.
+    """
+    kinds = [one for one in (get_args(kind) or (kind,)) if dataclasses.is_dataclass(one)]
+    if said is None or not (kinds or isinstance(said, Mapping)):
+        return _plain(kind, said)
+    if not isinstance(said, Mapping):
+        raise TypeError(f"{said!r} stands where there should be named fields")
+    names = [{field.name for field in dataclasses.fields(one)} for one in kinds]
+    fitting = [(len(known - said.keys()), one) for known, one in zip(names, kinds, strict=True) if said.keys() <= known]
+    if not fitting:
+        raise TypeError(f"there is no place for the fields {', '.join(map(str, said))}")
+    chosen: Any = min(fitting, key=lambda found: found[0])[1]
+    hints = get_type_hints(chosen)
+    return chosen(**{name: _made(hints[name], value) for name, value in said.items()})
+
+
+def _plain(kind: Any, said: Any) -> Any:
+    if isinstance(said, list):
+        return tuple(_plain(Any, one) for one in said)
+    return kind(said) if isinstance(kind, type) and issubclass(kind, Enum) else said

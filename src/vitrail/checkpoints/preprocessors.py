@@ -1,9 +1,10 @@
 """Translate the publishers' preprocessing files to and from `Preprocess`.
 
-Two vocabularies: transformers' `preprocessor_config.json`, which names an image processor class and overrides some of
-its defaults; and timm's `pretrained_cfg` (in its hub `config.json`), whose numbers feed one evaluation transform. Both
-are followed as the current libraries read them: transformers' Pillow image processors, timm's `resolve_data_config` and
-`create_transform(is_training=False)`.
+Three vocabularies: transformers' `preprocessor_config.json`, which names an image processor class and overrides some of
+its defaults; timm's `pretrained_cfg` (in its hub `config.json`), whose numbers feed one evaluation transform; and
+open_clip's `preprocess_cfg` (in its `open_clip_config.json`), which does the same. All are followed as the current
+libraries read them: transformers' Pillow image processors, timm's `resolve_data_config` and
+`create_transform(is_training=False)`, open_clip's `image_transform_v2(is_train=False)`.
 """
 
 import math
@@ -35,16 +36,25 @@ _COMMON_DEFAULTS: dict[str, Any] = {
     "rescale_offset": False,
     "include_top": False,
 }
+_CLIP_DEFAULTS: dict[str, Any] = {
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": 224,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+    "do_convert_rgb": True,
+    "default_to_square": False,
+}
 _PROCESSORS: dict[str, dict[str, Any]] = {
     "ViTImageProcessor": {"size": 224, "resample": 2},
     "DeiTImageProcessor": {"size": 256, "resample": 3, "do_center_crop": True, "crop_size": 224},
-    "BitImageProcessor": {
-        "size": {"shortest_edge": 224},
+    "BitImageProcessor": _CLIP_DEFAULTS,
+    "CLIPImageProcessor": _CLIP_DEFAULTS,
+    "ChineseCLIPImageProcessor": _CLIP_DEFAULTS,
+    "SiglipImageProcessor": {
+        "size": {"height": 224, "width": 224},
         "resample": 3,
-        "do_center_crop": True,
-        "crop_size": 224,
-        "image_mean": CLIP_MEAN,
-        "image_std": CLIP_STD,
         "do_convert_rgb": True,
         "default_to_square": False,
     },
@@ -106,7 +116,7 @@ def to_transformers(preprocess: Preprocess, processor: str, *, exact: bool = Tru
 
     Args:
         preprocess: what to write down.
-        processor: "ViTImageProcessor", "DeiTImageProcessor", "BitImageProcessor" or "EfficientNetImageProcessor".
+        processor: "ViTImageProcessor", "DeiTImageProcessor", "BitImageProcessor", "CLIPImageProcessor", ….
         exact: refuse a crop that the two libraries round differently. With False it is written all the same, and may
             lie one pixel further up or left: transformers rounds the margin down, timm to the nearest.
 
@@ -221,14 +231,7 @@ def to_timm(preprocess: Preprocess, *, exact: bool = True) -> dict[str, Any]:
         _cannot_say("timm", "the resize rule 'cover' for a square; it takes 'shortest' there")
     crop_mode = {"exact": "squash", "contain": "border", "shortest": "center", "cover": "center"}[resize.rule]
 
-    # (v·a + b - mean) / std  ==  (v / 255 - (mean - b) / 255a) / (std / 255a)
-    gain = 255 * (1.0 if preprocess.rescale is None else preprocess.rescale)
-    offset = -1.0 if preprocess.rescale_offset else 0.0
-    mean = [(value - offset) / gain for value in preprocess.mean or (0.0,) * preprocess.channels]
-    std = [value / gain for value in preprocess.std or (1.0,) * preprocess.channels]
-    if preprocess.std_twice and preprocess.std is not None:
-        std = [value * again for value, again in zip(std, preprocess.std, strict=True)]
-
+    mean, std = _folded(preprocess)
     if crop is not None:
         fill = _border_colour(mean) if crop_mode == "border" else (0,) * preprocess.channels
         if (crop.fill or (0,) * preprocess.channels) != fill:
@@ -243,6 +246,108 @@ def to_timm(preprocess: Preprocess, *, exact: bool = True) -> dict[str, Any]:
         "mean": mean,
         "std": std,
     }
+
+
+def from_open_clip(preprocess_cfg: Mapping[str, Any], image_size: tuple[int, int]) -> Preprocess:
+    """The evaluation transform that open_clip's `preprocess_cfg` describes.
+
+    Args:
+        preprocess_cfg: that section of `open_clip_config.json`. What is missing takes open_clip's default; `size` is
+            left alone, for open_clip always takes the network's.
+        image_size: (height, width) of the network's pictures.
+
+    Raises:
+        CheckpointError: a value that makes no sense; it names the key.
+    """
+    defaults = {
+        "mean": CLIP_MEAN,
+        "std": CLIP_STD,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+        "fill_color": 0,
+        "mode": "RGB",
+    }
+    given = {key: value for key, value in preprocess_cfg.items() if value is not None}
+    settings = _Settings({**defaults, **given}, "open_clip's preprocess_cfg")
+
+    mean, std = settings.statistics("mean", "std", 3)
+    if settings.values["interpolation"] not in _OPEN_CLIP_FILTERS:
+        settings.reject("interpolation", f"it must be one of {', '.join(_OPEN_CLIP_FILTERS)}")
+    resample = _OPEN_CLIP_FILTERS[settings.values["interpolation"]]
+    if settings.values["mode"] != "RGB":
+        settings.reject("mode", "it must be 'RGB'")
+    fill = settings.values["fill_color"]
+    if not isinstance(fill, int) or not 0 <= fill <= 255:
+        settings.reject("fill_color", "it must be a number from 0 to 255")
+    crop: Crop | None = Crop(image_size)
+    match settings.values["resize_mode"]:
+        case "shortest" if image_size[0] == image_size[1]:
+            resize = Resize(image_size[0], "shortest", resample)
+        case "shortest":
+            resize = Resize(image_size, "cover", Resampling.BICUBIC)  # open_clip drops the filter here
+        case "squash":
+            resize, crop = Resize(image_size, "exact", resample), None
+        case "longest":
+            resize, crop = Resize(image_size, "contain", resample), Crop(image_size, fill=(fill,) * 3)
+        case _:
+            settings.reject("resize_mode", "it must be 'shortest', 'squash' or 'longest'")
+    return Preprocess(resize, crop, mean=mean, std=std)
+
+
+_OPEN_CLIP_FILTERS = {  # "random" is about training; the first of equals is written
+    "bicubic": Resampling.BICUBIC,
+    "bilinear": Resampling.BILINEAR,
+    "random": Resampling.BICUBIC,
+}
+
+
+def to_open_clip(preprocess: Preprocess, image_size: tuple[int, int], *, exact: bool = True) -> dict[str, Any]:
+    """The `preprocess_cfg` with which open_clip's evaluation transform gives the same tensors.
+
+    Rescaling and transparency are as in `to_timm`: the one is folded into `mean` and `std`, the other has no key.
+
+    Args:
+        preprocess: what to write down.
+        image_size: (height, width) of the network's pictures, which open_clip scales and crops to.
+        exact: refuse a crop that the two libraries round differently. With False it is written all the same, and may
+            lie one pixel further down or right: open_clip rounds the margin to the nearest, transformers down.
+
+    Raises:
+        CheckpointError: open_clip has no words for it; the sentence says what for.
+    """
+    resize, crop = preprocess.resize, preprocess.crop
+    if preprocess.mode != "RGB":
+        _cannot_say("open_clip", "grey pictures")
+    if resize is None:
+        _cannot_say("open_clip", "pictures that are not resized")
+    if resize.longest is not None:
+        _cannot_say("open_clip", "a limit on the longest edge")
+    if preprocess.output_size != image_size:
+        _cannot_say("open_clip", f"pictures prepared at another size than the network's {image_size}")
+    scaled = (resize.size, resize.size) if isinstance(resize.size, int) else resize.size
+    if scaled != image_size:
+        _cannot_say("open_clip", f"pictures scaled to {scaled} and cropped to {image_size}; it scales to the crop")
+    filters = {resample: name for name, resample in reversed(_OPEN_CLIP_FILTERS.items())}
+    if resize.resample not in filters or (resize.rule == "cover" and resize.resample != Resampling.BICUBIC):
+        _cannot_say("open_clip", f"the filter {resize.resample.name.lower()} here")
+    if resize.rule == "cover" and scaled[0] == scaled[1]:
+        _cannot_say("open_clip", "the resize rule 'cover' for a square; it takes 'shortest' there")
+    if crop is not None and exact and not _rounds_alike(crop, "nearest", resize):
+        _cannot_say("open_clip", "a crop whose margins are rounded down; it rounds them to the nearest pixel")
+    mean, std = _folded(preprocess)
+    config: dict[str, Any] = {
+        "mean": mean,
+        "std": std,
+        "interpolation": filters[resize.resample],
+        "resize_mode": {"exact": "squash", "contain": "longest", "shortest": "shortest", "cover": "shortest"}[
+            resize.rule
+        ],
+    }
+    if resize.rule == "contain" and crop is not None and any(crop.fill or ()):
+        if len(set(crop.fill or ())) > 1:
+            _cannot_say("open_clip", f"a crop filled with {crop.fill}; it fills with grey")
+        config["fill_color"] = (crop.fill or (0,))[0]
+    return config
 
 
 class _Settings:
@@ -341,6 +446,18 @@ def _rounds_alike(crop: Crop, rounding: Literal["floor", "nearest"], resize: Res
     if resize is None or isinstance(resize.size, int) or resize.rule != "exact":
         return False
     return crop.corner(*resize.size) == Crop(crop.size, rounding).corner(*resize.size)
+
+
+def _folded(preprocess: Preprocess) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation that do the work of all the arithmetic, for a library that rescales by 1/255."""
+    # (v·a + b - mean) / std  ==  (v / 255 - (mean - b) / 255a) / (std / 255a)
+    gain = 255 * (1.0 if preprocess.rescale is None else preprocess.rescale)
+    offset = -1.0 if preprocess.rescale_offset else 0.0
+    mean = [(value - offset) / gain for value in preprocess.mean or (0.0,) * preprocess.channels]
+    std = [value / gain for value in preprocess.std or (1.0,) * preprocess.channels]
+    if preprocess.std_twice and preprocess.std is not None:
+        std = [value * again for value, again in zip(std, preprocess.std, strict=True)]
+    return mean, std
 
 
 def _crop_fraction(size: tuple[int, int], scaled: tuple[int, int]) -> float:

@@ -1,8 +1,7 @@
 """`vitrail.save` and `vitrail.convert`: write a network in a publisher's own form."""
 
-import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.checkpoints.layout import Layout, to_theirs
-from vitrail.checkpoints.load import load
+from vitrail.checkpoints.load import config_fields, load
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.errors import CheckpointError, UsageError
 from vitrail.files import appearing
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
 
-LAYOUTS = ("vitrail", "transformers", "timm")
+LAYOUTS = ("vitrail", "transformers", "timm", "open_clip")
 
 
-def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
+def save(model: Model, path: str | Path, *, layout: str | None = None, notes: Mapping[str, str] | None = None) -> Path:
     """Write a network so that the publisher's library, or `load`, reads it back.
 
     What is written appears whole or not at all.
@@ -33,7 +32,9 @@ def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
     Args:
         model: a loaded network, or one built in Python with its `preprocess` set.
         path: a folder that does not exist yet or holds nothing; for Vitrail's own layout also a `.safetensors` file.
-        layout: "transformers", "timm" or "vitrail"; by default the one it was loaded from, or else "vitrail".
+        layout: "transformers", "timm", "open_clip" or "vitrail"; by default the one it was loaded from, or else
+            "vitrail".
+        notes: what else the header of the weights' file says, by name. `load` reads "licence" from a file of our own.
 
     Returns:
         The path.
@@ -47,18 +48,22 @@ def save(model: Model, path: str | Path, *, layout: str | None = None) -> Path:
         raise UsageError("a network is saved together with how its pictures are prepared: set its `preprocess` first")
     library = layout or (model.origin.layout if model.origin and model.origin.layout in LAYOUTS else "vitrail")
     if library == "vitrail":
-        header = {"vitrail": json.dumps(NativeLayout(model.family).write_config(model))}
+        native = NativeLayout(model.family)
+        header = {**(notes or {}), "vitrail": json.dumps(native.write_config(model)), **native.write_tokenizer(model)}
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         if path.suffix == ".safetensors":
             with _reported(path), appearing(path, CheckpointError) as scratch:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, scratch, header)
+                save_file(tensors, scratch, header)
         else:
-            _write_folder(path, {}, model.state_dict(), header)
+            _write_folder(path, {}, native.weights_file, tensors, header)
         return path
     chosen = _layout_for(model, library)
     model = chosen.before_writing(model)
-    files = {"config.json": chosen.write_config(model), **chosen.write_preprocess(model.preprocess)}
-    _write_folder(path, files, to_theirs(chosen, model), {"format": "pt"})
+    described = {chosen.config_file: chosen.write_config(model), **chosen.write_preprocess(model.preprocess)}
+    files = {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in described.items()}
+    files |= chosen.write_tokenizer(model)
+    _write_folder(path, files, chosen.weights_file, to_theirs(chosen, model), {**(notes or {}), "format": "pt"})
     return path
 
 
@@ -77,7 +82,8 @@ def convert(
         raise UsageError(f"there is no layout '{layout}'; there are {', '.join(LAYOUTS)}")
     model = load(source, architecture=architecture)
     written = load(str(save(model, destination, layout=layout)))
-    before, after = dataclasses.asdict(model.config), dataclasses.asdict(written.config)
+    before = {name: value for name, value, _ in config_fields(model.config)}
+    after = {name: value for name, value, _ in config_fields(written.config)}
     changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
     if not _prepare_alike(model.preprocess, written.preprocess):
         changed["preprocess"] = (model.preprocess, written.preprocess)
@@ -106,7 +112,7 @@ def _layout_for(model: Model, library: str) -> Layout:
 
 
 def _write_folder(
-    folder: Path, files: dict[str, dict[str, Any]], tensors: dict[str, Tensor], header: dict[str, str]
+    folder: Path, files: Mapping[str, str], weights_file: str, tensors: dict[str, Tensor], header: dict[str, str]
 ) -> None:
     """Write everything beside its place and move it there at once."""
     with _reported(folder):
@@ -116,8 +122,8 @@ def _write_folder(
         with appearing(folder, CheckpointError) as scratch:
             scratch.mkdir()
             for name, content in files.items():
-                (scratch / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            save_file(tensors, scratch / "model.safetensors", metadata=header)
+                (scratch / name).write_text(content, encoding="utf-8")
+            save_file(tensors, scratch / weights_file, metadata=header)
 
 
 @contextmanager

@@ -53,10 +53,11 @@ class TransformersLayout(Layout):
         return {"preprocessor_config.json": to_transformers(preprocess, self.processor, exact=False)}
 
     def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
-        """From id2label, unless it only counts (LABEL_0, LABEL_1, …)."""
+        """From id2label, unless it only counts (LABEL_0, LABEL_1, …); a network that reads texts has no classes."""
+        classes = getattr(config, "classes", 0)
         names = description.config.get("id2label") or {}
-        labels = tuple(str(names.get(str(index), names.get(index, ""))) for index in range(config.classes))
-        counted = tuple(f"LABEL_{index}" for index in range(config.classes))
+        labels = tuple(str(names.get(str(index), names.get(index, ""))) for index in range(classes))
+        counted = tuple(f"LABEL_{index}" for index in range(classes))
         return labels if all(labels) and labels not in ((), counted) else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,22 +29,40 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, N, D) -> (B, N, D).
+
+        Args:
+            tokens: (B, N, D).
+            mask: bool, True where a token may be attended to, of any shape that broadcasts to (B, heads, N, N):
+                (B, 1, 1, N) hides the filling behind short texts. Every row must keep one token.
+            causal: whether a token sees only itself and those before it (§3.2.3).
+        """
         queries, keys, values = self._split(tokens)
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        if causal and mask is not None:
+            mask, causal = mask & _causal_mask(tokens), False  # the fused product takes one or the other
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def weights(self, tokens: Tensor) -> Tensor:
+    def weights(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """How much each token attends to each other: (B, N, D) -> (B, heads, N, N), float32, rows that sum to 1."""
         queries, keys, _ = self._split(tokens)
         scores = queries.float() @ keys.float().transpose(-1, -2) / queries.shape[-1] ** 0.5
+        if causal:
+            scores = scores.masked_fill(~_causal_mask(tokens), float("-inf"))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(-1)
 
     def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) -> three of (B, heads, N, D / heads)."""
         queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return queries, keys, values
+
+
+def _causal_mask(tokens: Tensor) -> Tensor:
+    """(N, N), True at and below the diagonal, for tokens (B, N, D)."""
+    return torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
 
 
 @contextmanager
@@ -59,13 +78,17 @@ def watch_attention(model: nn.Module, *, heads: bool = True) -> Iterator[list[Te
     """
     collected: list[Tensor] = []
 
-    def collect(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def collect(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         assert isinstance(module, Attention)
         with torch.no_grad():
-            weights = module.weights(arguments[0])
+            weights = module.weights(*arguments, **named)
             collected.append(weights if heads else weights.mean(1, keepdim=True))
 
-    hooks = [m.register_forward_pre_hook(collect) for m in model.modules() if isinstance(m, Attention)]
+    hooks = [
+        module.register_forward_pre_hook(collect, with_kwargs=True)
+        for module in model.modules()
+        if isinstance(module, Attention)
+    ]
     try:
         yield collected
     finally:

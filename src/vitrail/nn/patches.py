@@ -17,11 +17,12 @@ class PatchEmbedding(nn.Module):
         patch_size: (height, width) of a patch, in pixels.
         channels: channels of the pictures.
         width: D, the width of a token.
+        bias: whether the projection has one.
     """
 
-    def __init__(self, patch_size: tuple[int, int], channels: int, width: int) -> None:
+    def __init__(self, patch_size: tuple[int, int], channels: int, width: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+        self.projection = nn.Conv2d(channels, width, patch_size, stride=patch_size, bias=bias)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches in pictures (B, C, H, W).

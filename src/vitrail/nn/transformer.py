@@ -1,4 +1,4 @@
-"""The pre-norm transformer block of ViT and its descendants."""
+"""The transformer block: pre-norm, of ViT and its descendants, and post-norm, of the first transformers."""
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,30 @@ class Block(nn.Module):
         self.mlp = mlp
         self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        tokens = tokens + self.scale1(self.attention(self.norm1(tokens)))
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, N, D) -> (B, N, D); `mask` and `causal` as `Attention` takes them."""
+        tokens = tokens + self.scale1(self.attention(self.norm1(tokens), mask, causal))
         return tokens + self.scale2(self.mlp(self.norm2(tokens)))
+
+
+class PostNormBlock(nn.Module):
+    """LN(x + MSA(x)), then LN(x + MLP(x)). Vaswani et al. 2017 (1706.03762), §3.1; Devlin et al. 2019 (1810.04805).
+
+    Args:
+        width: D, the width of a token.
+        heads: attention heads.
+        mlp: the position-wise half, (B, N, D) -> (B, N, D).
+        norm_eps: ε of both layer norms.
+    """
+
+    def __init__(self, width: int, heads: int, mlp: nn.Module, *, norm_eps: float = 1e-12) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = mlp
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, N, D) -> (B, N, D); `mask` and `causal` as `Attention` takes them."""
+        tokens = self.norm1(tokens + self.attention(tokens, mask, causal))
+        return self.norm2(tokens + self.mlp(tokens))
