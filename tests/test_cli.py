@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import vitrail
 from tests.pictures import EXAMPLES, noise
+from tests.reading import saved_tiny_clip
 from tests.tiny import saved_tiny_vit, tiny_vit
 from vitrail.cli import app
 
@@ -322,3 +323,83 @@ def test_loaded_networks_and_the_command_line_agree_on_labels(tmp_path):
     saved = vitrail.save(named, tmp_path / "named.safetensors")
     (result,) = lines(run("classify", CAT, "-m", saved, "--json").stdout)
     assert {label["label"] for label in result["labels"]} == {"chat", "chien"}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> str:
+    """A network that reads words."""
+    return saved_tiny_clip(tmp_path_factory.mktemp("reader"))
+
+
+def test_labels_may_all_follow_one_option(reader):
+    expected = vitrail.classify(CAT, labels=["a cat", "a dog"], model=reader).to_dict()
+    for arguments in (
+        [CAT, "--labels", "a cat", "a dog", "--model", reader, "--json"],
+        [CAT, "-m", reader, "--json", "--labels", "a cat", "a dog"],
+        [CAT, "--labels", "a cat", "--labels", "a dog", "-m", reader, "--json"],
+        [CAT, "--labels=a cat", "--labels=a dog", "-m", reader, "--json"],
+        ["-m", reader, "--json", "--labels", "a cat", "a dog", "--", CAT],
+    ):
+        (result,) = lines(run("classify", *arguments).stdout)
+        assert result == expected
+    piped = run(
+        "classify", "-m", reader, "--json", "--labels", "a cat", "a dog", "-", standard_input=Path(CAT).read_bytes()
+    )
+    assert lines(piped.stdout) == [{**expected, "input": "-"}]
+
+
+def test_labels_from_a_file_templates_and_odd_labels(reader, tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("cat\n\n-dog\n", encoding="utf-8")
+    arguments = ["classify", CAT, "-m", reader, "--json", "--template", "a photo of {}", "--template", "{}"]
+    (both,) = lines(run(*arguments, "--labels", "red", "--labels=-1", "--labels-file", file).stdout)
+    expected = vitrail.classify(
+        CAT, labels=["red", "-1", "cat", "-dog"], templates=["a photo of {}", "{}"], model=reader
+    )
+    assert both == expected.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([CAT, "--labels"], "--labels needs something behind it"),
+        ([CAT, "--labels", "--json"], "--labels needs something behind it"),
+        (["--labels", "a cat", "a dog", CAT], "and is no label: name pictures before --labels"),
+        ([CAT, "--labels", "a cat", "https://example.org/dog.jpg"], "is no label"),
+        (["--labels", "a cat", "a dog"], "Missing argument"),
+        ([CAT, "--labels", "a cat", "a cat"], "'a cat' is given twice"),
+        ([CAT, "--labels", "a cat", ""], "a label is empty"),
+        ([CAT, "--labels", "a cat"], "alone is always 100 %"),
+        ([CAT, "--labels", "a cat", "a dog", "--template", "a photo"], "has no {}"),
+        ([CAT, "--template", "a {}"], "--labels"),
+        ([CAT], "no classes of its own: say which to tell apart with --labels"),
+    ],
+)
+def test_labels_that_make_no_sense_are_2(arguments, said, reader):
+    done = run("classify", "-m", reader, *arguments)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert said in " ".join(done.stderr.split())
+
+
+def test_labels_are_for_networks_that_read(model, tmp_path):
+    for arguments in (
+        ["classify", "--labels", "a", "b"],
+        ["analyze", "--labels", "a", "b"],
+        ["analyze", "--phrase", "a"],
+    ):
+        done = run(arguments[0], CAT, "-m", model, *arguments[1:])
+        assert done.exit_code == 2
+        assert "has no text tower" in done.stderr
+    done = run("classify", CAT, "-m", model, "--labels-file", tmp_path / "none.txt")
+    assert done.exit_code == 1
+    assert "none.txt cannot be read" in done.stderr
+
+
+def test_analyze_takes_labels_and_phrases(reader, tmp_path):
+    arguments = ["--labels", "a cat", "a dog", "--phrase", "the cat", "--phrase", "red", "-o", tmp_path, "--json"]
+    (result,) = lines(run("analyze", CAT, "-m", reader, *arguments).stdout)
+    assert {label["label"] for label in result["labels"]} == {"a cat", "a dog"}
+    assert [phrase["phrase"] for phrase in result["phrases"]] == ["the cat", "red"]
+    assert "“the cat”" in Path(result["report"]).read_text(encoding="utf-8")
+    assert run("analyze", CAT, "-m", reader, "-o", tmp_path / "plain.html").exit_code == 0

@@ -6,8 +6,16 @@ from torch import Tensor, nn
 
 import vitrail
 from tests.pictures import EXAMPLES
+from tests.reading import Colours, tiny_clip
 from vitrail.errors import UsageError, VitrailError
-from vitrail.explain import attention_rollout, class_activation, explain, patch_components, where_it_looked
+from vitrail.explain import (
+    attention_rollout,
+    class_activation,
+    explain,
+    patch_components,
+    phrase_map,
+    where_it_looked,
+)
 from vitrail.models.deit import DeiT, DeiTConfig
 from vitrail.models.dinov2 import DINOv2, DINOv2Config
 from vitrail.models.efficientnet import EfficientNet, EfficientNetConfig
@@ -265,3 +273,50 @@ def test_a_real_network_finds_the_espresso_in_its_cup():
     assert row in (1, 2, 3)  # of 7: where the coffee stands in the cup
     assert column in (2, 3, 4)
     assert heat[5:].mean() < heat[1:4, 2:5].mean() / 2  # and not on the saucer below
+
+
+def test_a_phrase_map_is_the_cosine_of_patches_and_text():
+    model = tiny_clip()
+    pixels = model.preprocess([EXAMPLES / "cat.jpg", EXAMPLES / "coffee.jpg"])
+    found = phrase_map(model, pixels, "a cat")
+    assert found.shape == (2, 4, 4)
+    assert found.dtype == torch.float32
+    with torch.no_grad():
+        patches = model.image.projection(model.features(pixels)[:, 1:]).view(2, 4, 4, 24)
+        text = model.encode_text("a cat")[0]
+        expected = nn.functional.cosine_similarity(patches, text.expand_as(patches), dim=-1)
+    torch.testing.assert_close(found, expected)
+    both = explain(model, pixels, phrases=["dog", "a cat"]).phrases
+    torch.testing.assert_close(both[:, 1], found)
+    assert not torch.allclose(both[:, 0], found, atol=1e-3)
+
+
+def test_a_phrase_map_has_the_rows_and_columns_of_the_picture():
+    picture = torch.zeros(1, 3, 16, 48)
+    picture[0, 1, 8:, 40:] = 1  # green in the last corner
+    found = phrase_map(Colours(), picture, "green")
+    assert found.shape == (1, 2, 6)
+    assert found[0, 1, 5] == pytest.approx(1)
+    assert found.sum() == pytest.approx(1)
+
+
+def test_a_network_that_has_no_map_of_phrases_says_so():
+    with pytest.raises(UsageError, match="this vit has no text tower"):
+        phrase_map(ViT(SMALL).eval(), torch.zeros(1, 3, 32, 32), "a cat")
+
+    class Blind(Colours):
+        patch_vectors = None
+
+    with pytest.raises(UsageError, match="this colours has no vectors for patches"):
+        phrase_map(Blind(), torch.zeros(1, 3, 32, 32), "a cat")
+
+
+def test_a_clip_looks_where_its_class_token_gathers():
+    model, pixels = tiny_clip(), torch.randn(2, 3, 32, 48)
+    with torch.no_grad(), watch_attention(model) as weights:
+        model.encode_image(pixels)
+    expected = attention_rollout(weights)[:, 0, 1:]
+    lowest, highest = expected.amin(1, keepdim=True), expected.amax(1, keepdim=True)
+    torch.testing.assert_close(
+        where_it_looked(model, pixels), ((expected - lowest) / (highest - lowest)).view(2, 4, 6), rtol=1e-4, atol=1e-5
+    )

@@ -1,21 +1,26 @@
 """Where a network looked, and how it divides the picture, for any model that has `features`, `pool` and `head`.
 
 A transformer is asked through its attention (rollout), a convolutional network through its last feature map (class
-activation). Both say where the evidence lay; neither says why it counted, or whether the answer is right.
+activation). Both say where the evidence lay; neither says why it counted, or whether the answer is right. A network
+that also reads can be asked which patches are near to a phrase.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError, VitrailError
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.nn.attention import watch_attention
 
 Method = Literal["attention rollout", "class activation"]
+Head = Callable[[Tensor], Tensor]
+"""What a network's `pool` gives, (B, D), -> logits (B, classes)."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +31,40 @@ class Explanation:
         method: how `heat` was found. Attention rollout belongs to no class; class activation explains one.
         heat: where it looked, (B, h, w) float32 in [0, 1], one value a patch or a cell of the feature map.
         components: the features as colours, (B, h, w, 3) float32 in [0, 1]; see `patch_components`.
+        phrases: how near each patch is to each phrase, (B, phrases, h, w) float32 in [-1, 1]; see `phrase_map`.
     """
 
     method: Method
     heat: Tensor
     components: Tensor
+    phrases: Tensor
 
 
-def explain(model: Model, pixels: Tensor, index: int | Tensor | None = None) -> Explanation:
-    """`where_it_looked` and `patch_components` from the same run of the network; arguments and errors are theirs."""
+def explain(
+    model: Model,
+    pixels: Tensor,
+    index: int | Tensor | None = None,
+    *,
+    head: Head | None = None,
+    phrases: Sequence[str] = (),
+) -> Explanation:
+    """`where_it_looked`, `patch_components` and `phrase_map` from the same run of the network.
+
+    Args and errors are theirs, and:
+
+    Args:
+        model: any network with `features`, `pool` and `head`.
+        pixels: (B, C, H, W), as `model.preprocess` gives them.
+        index: the class to explain, one for all pictures or (B,).
+        head: what gives the classes' scores, where that is not `model.head`: a classifier made of words.
+        phrases: what to look for in the patches; for none of them, any network will do.
+    """
     features, attention = _features(model, pixels)
-    components = _principal_colours(_grid_of(model, features, pixels))
+    grid = _grid_of(model, features, pixels)
+    components, maps = _principal_colours(grid), _phrase_maps(model, features, grid, phrases)
     if features.dim() == 4:
-        return Explanation("class activation", _class_activation(model, features, index), components)
-    return Explanation("attention rollout", _rolled_out(model, attention, _grid_size(model, pixels)), components)
+        return Explanation("class activation", _class_activation(model, features, index, head), components, maps)
+    return Explanation("attention rollout", _rolled_out(model, attention, _grid_size(model, pixels)), components, maps)
 
 
 def where_it_looked(model: Model, pixels: Tensor, index: int | Tensor | None = None) -> Tensor:
@@ -145,19 +170,66 @@ def patch_components(model: Model, pixels: Tensor) -> Tensor:
     return _principal_colours(_grid_of(model, features, pixels))
 
 
+def phrase_map(model: Model, pixels: Tensor, phrase: str) -> Tensor:
+    """How near each patch of a picture is to a phrase: the cosine of their vectors in the space that both share.
+
+    A phrase classifies places as it classifies pictures: Zhou et al. 2022 (2112.01071), §3.2; how a family makes a
+    patch's vector, its `patch_vectors` says. Training on captions never asked that a patch be near its own word, so the
+    map is a hint: only within a picture does nearer mean likelier, and no cosine says that a thing is there.
+
+    Args:
+        model: a network with two towers, and `patch_vectors`.
+        pixels: (B, C, H, W), as `model.preprocess` gives them.
+        phrase: what to look for.
+
+    Returns:
+        (B, rows, columns) float32 in [-1, 1].
+
+    Raises:
+        UsageError: the network reads no words, or has no vectors for patches.
+    """
+    with torch.no_grad():
+        features = model.features(pixels)
+    return _phrase_maps(model, features, _grid_of(model, features, pixels), (phrase,))[:, 0]
+
+
+def check_phrases(model: Model) -> None:
+    """Say now that `phrase_map` cannot be asked of a network.
+
+    Raises:
+        UsageError: the network reads no words, or has no vectors for patches.
+    """
+    if not isinstance(model, ImageText) or getattr(model, "patch_vectors", None) is None:
+        lacks = "no vectors for patches" if isinstance(model, ImageText) else "no text tower"
+        raise UsageError(f"this {model.family} has {lacks}, so there is no map of a phrase (--phrase): CLIP has both")
+
+
+def _phrase_maps(model: Model, features: Tensor, grid: Tensor, phrases: Sequence[str]) -> Tensor:
+    """Cosines of patches and phrases, (B, phrases, h, w); `grid` has the features' (B, h, w, D)."""
+    rows, columns = grid.shape[1:3]
+    if not phrases:
+        return torch.zeros(len(grid), 0, rows, columns)
+    check_phrases(model)
+    assert isinstance(model, ImageText)
+    with torch.no_grad():
+        words = F.normalize(model.encode_text(list(phrases)).float(), dim=-1)
+        patches = F.normalize(model.patch_vectors(features).float(), dim=-1)  # type: ignore[operator]
+    return (words @ patches.mT).unflatten(2, (rows, columns))
+
+
 def _features(model: Model, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The final features and the attention weights on the way to them."""
     with torch.no_grad(), watch_attention(model, heads=False) as attention:
         return model.features(pixels), attention
 
 
-def _class_activation(model: Model, features: Tensor, index: int | Tensor | None) -> Tensor:
+def _class_activation(model: Model, features: Tensor, index: int | Tensor | None, head: Head | None = None) -> Tensor:
     # Only what comes after the feature map is differentiated, and only with respect to it. The clone is for callers in
     # inference mode, whose tensors autograd does not take.
     with torch.inference_mode(False), torch.enable_grad():
         features = features.detach().clone().requires_grad_()
-        logits = model.head(model.pool(features)).float()
-        if isinstance(model.head, nn.Identity):
+        logits = (head or model.head)(model.pool(features)).float()
+        if head is None and isinstance(model.head, nn.Identity):
             scores = logits.square().sum(1) / 2
         else:
             scores = logits.gather(1, _index(logits, index)[:, None])
@@ -217,7 +289,7 @@ def _principal_colours(grid: Tensor) -> Tensor:
     vectors = grid.detach().float().flatten(1, 2)  # (B, N, D)
     left, lengths, _ = torch.linalg.svd(vectors - vectors.mean(1, keepdim=True), full_matrices=False)
     scores = left[..., :3] * lengths[:, None, :3]  # each patch's coordinates along the components, (B, N, ≤ 3)
-    scores = torch.nn.functional.pad(scores, (0, 3 - scores.shape[2]))
+    scores = F.pad(scores, (0, 3 - scores.shape[2]))
     deviation = scores.square().mean(1, keepdim=True).sqrt()
     rounding = 1e-6 * vectors.abs().amax((1, 2), keepdim=True) * vectors.shape[2] ** 0.5
     scores = torch.where(deviation > rounding, scores / deviation, 0.0)

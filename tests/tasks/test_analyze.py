@@ -11,14 +11,19 @@ import torch
 from PIL import Image
 
 from tests.pictures import EXAMPLES, noise, odd_pictures, photograph, turned
+from tests.reading import Colours, tiny_clip
 from vitrail.errors import ImageError, UsageError, VitrailError
+from vitrail.explain import explain
 from vitrail.imaging.inputs import find_inputs
 from vitrail.imaging.open import open_picture
 from vitrail.imaging.preprocess import Crop, Preprocess, Resize, standard
 from vitrail.models.dinov2 import DINOv2, DINOv2Config
 from vitrail.models.vit import ViT, ViTConfig
-from vitrail.tasks.analyze import Analysis, _seen_box, analyze, report_path
+from vitrail.tasks.analyze import Analysis, Question, _seen_box, analyze, analyze_each, report_path
+from vitrail.tasks.batches import Failure
+from vitrail.tasks.classify import classify
 from vitrail.tasks.models import get_model
+from vitrail.tasks.zero_shot import Words, classifier
 
 CAT = EXAMPLES / "cat.jpg"
 
@@ -357,3 +362,111 @@ def test_faults_are_sentences(tmp_path):
 )
 def test_where_a_report_goes(name, expected):
     assert report_path(name) == Path(expected)
+
+
+def flags(width: int = 64, height: int = 64) -> Image.Image:
+    """Blue, with a red field at the top right."""
+    picture = Image.new("RGB", (width, height), (0, 0, 255))
+    picture.paste((255, 0, 0), (width // 2, 0, width, height // 2))
+    return picture
+
+
+def test_labels_in_words_are_those_of_classify():
+    labels, model = ["red", "green", "blue"], Colours()
+    analysis = analyze(flags(), labels=labels, model=model)
+    assert analysis.labels == classify(flags(), labels=labels, model=model).labels
+    assert analysis.scoring == "softmax"
+    assert analysis.network.classes == 0
+    said = json.loads(json.dumps(analysis.to_dict()))
+    assert said["scoring"] == "softmax"
+    assert [label["label"] for label in said["labels"]] == ["blue", "red", "green"]
+    page = Page(analysis.to_html())
+    assert "finds closest: blue" in page.text
+    assert "share of 100 % among the labels it was given" in page.text
+    assert "confidence" not in page.text
+    assert "shares of the labels given" in str(analysis)
+    assert "judged by itself" in Page(analyze(flags(), labels=["red"], model=Colours(bias=-1.0)).to_html()).text
+
+
+def test_the_map_of_a_convolutional_network_explains_the_closest_label():
+    red = flags().resize((64, 64), box=(16, 0, 64, 48))  # more of it red
+    analysis = analyze(red, labels=["red", "green"], model=Colours())
+    assert analysis.explained == "red"
+    model = Colours()
+    judge = classifier(model, Words(("red", "green")))
+    features = model.features(model.preprocess(red)).requires_grad_()
+    (gradient,) = torch.autograd.grad(judge(model.pool(features))[0, 0], features)
+    expected = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu().detach()
+    heat = explain(model, model.preprocess(red), 0, head=judge).heat
+    torch.testing.assert_close(heat, expected / expected.max())
+    assert heat[0, 0, 3] == 1  # the red corner
+    assert heat[0, 3, 0] == 0  # the blue one
+
+
+def test_phrases_are_found_where_they_are():
+    analysis = analyze(flags(32, 32), phrases=["red", "blue"], model=Colours())
+    assert [phrase.phrase for phrase in analysis.phrases] == ["red", "blue"]
+    red, blue = (phrase.cosines for phrase in analysis.phrases)
+    corner = np.zeros((4, 4), np.float32)
+    corner[:2, 2:] = 1
+    np.testing.assert_allclose(red, corner, atol=1e-6)
+    np.testing.assert_allclose(blue, 1 - corner, atol=1e-6)
+    said = json.loads(json.dumps(analysis.to_dict()))
+    assert said["phrases"][0] == {"phrase": "red", "cosines": red.tolist()}
+    assert "scoring" not in said
+    page = Page(analysis.to_html())
+    assert len(page.pictures()) == 6
+    assert "“red” Cosines from 0.00, darkest, to 1.00, brightest" in page.text
+    assert "asked for no names" in page.text
+    bright, dark = (np.asarray(page.pictures()[4])[y, x].astype(int).sum() for y, x in ((90, 630), (630, 90)))
+    assert bright > dark + 200
+    assert "“red”: cosines of its patches from 0.00 to 1.00" in str(analysis)
+    assert analysis.draw().height > analyze(flags(), model=Colours()).draw().height
+
+
+def test_where_all_patches_are_as_near_the_map_is_dark():
+    (phrase,) = analyze(Image.new("RGB", (32, 32), (255, 0, 0)), phrases=["red"], model=Colours()).phrases
+    assert (phrase.scaled() == 0).all()
+
+
+def test_a_clip_is_analysed_without_labels_and_with():
+    model = tiny_clip()
+    plain = analyze(CAT, model=model)
+    assert plain.labels == plain.phrases == ()
+    assert plain.method == "attention rollout"
+    assert plain.views.grid == (4, 4)
+    assert plain.network.reads
+    assert "asked for no names" in Page(plain.to_html()).text
+    assert not {"scoring", "phrases"} & plain.to_dict().keys()
+    asked = analyze(CAT, model=model, labels=["cat", "dog"], phrases=["a cat"])
+    assert asked.labels == classify(CAT, model=model, labels=["cat", "dog"]).labels
+    assert asked.phrases[0].cosines.shape == (4, 4)
+    assert asked.explained is None
+
+
+def test_a_word_is_only_ever_text():
+    words = ["<script>alert(1)</script>", "{{ 7 * 7 }}"]
+    page = Page(analyze(CAT, model=tiny_clip(), labels=words, phrases=words).to_html())
+    assert "script" not in page.tags
+    assert all(page.text.count(word) >= 2 for word in words)
+
+
+def test_questions_that_make_no_sense():
+    with pytest.raises(UsageError, match="'vit' has no text tower"):
+        analyze(CAT, model=transformer(), labels=["a cat", "a dog"])
+    with pytest.raises(UsageError, match=r"'vit' has no text tower .*--phrase"):
+        analyze(CAT, model=transformer(), phrases=["a cat"])
+    for phrases in ([""], ["cat", "cat "]):
+        with pytest.raises(UsageError, match="each phrase must say something"):
+            analyze(CAT, model=tiny_clip(), phrases=phrases)
+    with pytest.raises(UsageError, match="a list of texts"):
+        analyze(CAT, model=tiny_clip(), phrases="cat")
+
+
+def test_labels_are_read_once_for_many_pictures():
+    model, question = Colours(), Question(words=Words(("red", "green")))
+    inputs = find_inputs([flags(), b"nothing", flags()])
+    first, broken, second = analyze_each(inputs, model, question)
+    assert isinstance(broken, Failure)
+    assert first.labels == second.labels
+    assert sum(model.texts_read) == 2

@@ -6,15 +6,40 @@ import sys
 from vitrail.cli.data import data
 from vitrail.cli.door import app
 from vitrail.cli.inventory import convert, info, models
+from vitrail.cli.options import Verb
+from vitrail.cli.search import duplicates, index, search
 from vitrail.cli.see import analyze, classify, embed
 from vitrail.cli.train import evaluate, finetune, train
 
 __all__ = ["app", "main"]
 
 for verb, examples in (
-    (classify, ("vitrail classify cat.jpg", "vitrail classify photos/ 'more/*.png' --top 3 --json")),
+    (
+        classify,
+        (
+            "vitrail classify cat.jpg",
+            "vitrail classify photos/ 'more/*.png' --top 3 --json",
+            'vitrail classify cat.jpg -m openai/clip-vit-base-patch32 --labels "a cat" "a dog"',
+        ),
+    ),
     (embed, ("vitrail embed photos/ -o photos.parquet", "vitrail embed cat.jpg -m facebook/dinov2-small --json")),
-    (analyze, ("vitrail analyze cat.jpg", "vitrail analyze photos/ -o reports/")),
+    (
+        analyze,
+        (
+            "vitrail analyze cat.jpg",
+            "vitrail analyze photos/ -o reports/",
+            'vitrail analyze cat.jpg -m openai/clip-vit-base-patch32 --phrase "the cat"',
+        ),
+    ),
+    (index, ("vitrail index photos/", "vitrail index photos/ --model openai/clip-vit-base-patch32")),
+    (
+        search,
+        (
+            "vitrail search 'a red apple' photos/ -o apples.png",
+            "vitrail search 'at night' --image query.jpg --path 'holiday/*' --after 2024-05-01",
+        ),
+    ),
+    (duplicates, ("vitrail duplicates photos/", "vitrail duplicates photos/ --threshold 0.98 -o twins.png")),
     (
         finetune,
         (
@@ -28,7 +53,7 @@ for verb, examples in (
     (info, ("vitrail info efficientnet-lite0", "vitrail info google/vit-base-patch16-224")),
     (convert, ("vitrail convert google/vit-base-patch16-224 vit-in-timms-form --layout timm",)),
 ):
-    app.command(epilog="\b\nExamples:\n  " + "\n  ".join(examples))(verb)  # \b: lines stay as they are
+    app.command(cls=Verb, epilog="\b\nExamples:\n  " + "\n  ".join(examples))(verb)  # \b: lines stay as they are
 
 app.add_typer(data, name="data")
 

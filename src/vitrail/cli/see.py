@@ -1,6 +1,6 @@
 """The verbs that see: classify, embed, analyze."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +11,15 @@ from vitrail.cli import options
 from vitrail.cli.report import Report
 
 if TYPE_CHECKING:
-    from vitrail.imaging.inputs import Input
-    from vitrail.models.model import Model
     from vitrail.tasks.analyze import Analysis
     from vitrail.tasks.batches import Failure
 
 
 def classify(
     inputs: options.Inputs,
+    labels: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    templates: options.Templates = None,
     model: options.ModelName = None,
     architecture: options.Architecture = None,
     top: options.Top = 5,
@@ -28,14 +29,17 @@ def classify(
     as_json: options.Json = False,
     allow_private: options.AllowPrivate = False,
 ) -> None:
-    """Name what is in pictures."""
+    """Name what is in pictures: by a network's own classes, or by labels in words."""
     from vitrail.imaging.inputs import find_inputs
     from vitrail.tasks.classify import classify_each
     from vitrail.tasks.models import get_model
+    from vitrail.tasks.zero_shot import get_image_text
 
-    network = get_model(model, engine=engine, device=device, architecture=architecture)
+    words = options.words(labels, labels_file, templates)
+    get = get_model if words is None else get_image_text
+    network = get(model, engine=engine, device=device, architecture=architecture)
     found = find_inputs(inputs)
-    results = classify_each(found, network, top=top, batch_size=batch_size, allow_private=allow_private)
+    results = classify_each(found, network, words, top=top, batch_size=batch_size, allow_private=allow_private)
     raise typer.Exit(Report(len(found), as_json=as_json).show(results))
 
 
@@ -77,6 +81,10 @@ def embed(
 
 def analyze(
     inputs: options.Inputs,
+    labels: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    templates: options.Templates = None,
+    phrases: options.Phrases = None,
     model: options.ModelName = None,
     architecture: options.Architecture = None,
     top: options.Top = 5,
@@ -96,15 +104,17 @@ def analyze(
     """Write an illustrated report on each picture, beside it."""
     from vitrail.errors import UsageError
     from vitrail.imaging.inputs import find_inputs
+    from vitrail.tasks.analyze import Question, analyze_each
     from vitrail.tasks.models import get_model
+    from vitrail.tasks.zero_shot import get_image_text
 
-    if top < 1:
-        raise UsageError(f"there must be at least 1 label to give, not {top}")
-    network = get_model(model, engine=engine, device=device, architecture=architecture)
+    question = Question(top, options.words(labels, labels_file, templates), tuple(phrases or ()))
+    get = get_image_text if question.has_words else get_model
+    network = get(model, engine=engine, device=device, architecture=architecture)
     found = find_inputs(inputs)
     if output is not None and output.suffix == ".html" and len(found) > 1:
         raise UsageError(f"{len(found)} reports do not go into one file, {output}: name a folder")
-    results = _analyzed(found, network, top, output, allow_private)
+    results = _reported(analyze_each(found, network, question, allow_private=allow_private), output)
     raise typer.Exit(Report(len(found), as_json=as_json).show(results))
 
 
@@ -123,20 +133,20 @@ class Reported:
         return f"{self.analysis}\n  report: {self.path}"
 
 
-def _analyzed(
-    inputs: "Sequence[Input]", model: "Model", top: int, output: Path | None, allow_private: bool
-) -> "Iterator[Reported | Failure]":
+def _reported(analyses: "Iterator[Analysis | Failure]", output: Path | None) -> "Iterator[Reported | Failure]":
+    """Write each report; one that cannot be written is a failure in its place."""
     from vitrail.errors import VitrailError
-    from vitrail.tasks.analyze import analyze
     from vitrail.tasks.batches import Failure
 
     written: set[Path] = set()
-    for input in inputs:
+    for analysis in analyses:
+        if isinstance(analysis, Failure):
+            yield analysis
+            continue
         try:
-            analysis = analyze(input, model=model, top=top, allow_private=allow_private)
-            path = analysis.save(_report_path(input.name, output, written))
+            path = analysis.save(_report_path(analysis.input, output, written))
         except VitrailError as error:
-            yield Failure(input.name, str(error), error)
+            yield Failure(analysis.input, str(error), error)
             continue
         written.add(path)
         yield Reported(analysis, path)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -15,17 +15,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitrail import registry
-from vitrail.errors import ImageError, UsageError
-from vitrail.explain import Explanation, Method, explain
+from vitrail.errors import ImageError, UsageError, VitrailError
+from vitrail.explain import Explanation, Method, check_phrases, explain
 from vitrail.files import appearing
 from vitrail.imaging import draw
 from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, Source, is_url, open_picture, printable
 from vitrail.imaging.preprocess import Preprocess
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
+from vitrail.tasks.batches import Failure
 from vitrail.tasks.classify import Label, top_labels
-from vitrail.tasks.models import DEFAULT_MODEL, engine_of, get_model, name_of
+from vitrail.tasks.models import engine_of, get_model, name_of
 from vitrail.tasks.page import data_uri, duration, file_size, render
+from vitrail.tasks.zero_shot import SCORED, Classifier, Scoring, Words, classifier, get_image_text
 
 Result = TypeVar("Result")
 
@@ -74,7 +77,8 @@ class NetworkFacts:
         family: its title, "ViT".
         paper: first author, year and arXiv number; None for a family that is not in the registry.
         parameters: how many numbers it learned.
-        classes: how many classes it tells apart; 0 without a head.
+        classes: how many classes it tells apart; 0 for one that was trained on none.
+        reads: whether it can compare pictures with words.
         licence: of the weights, as far as known.
         layout: whose form the checkpoint had; None for a network built in Python.
         input_size: (height, width) of what it was shown, in pixels.
@@ -84,6 +88,7 @@ class NetworkFacts:
     paper: str | None
     parameters: int
     classes: int
+    reads: bool
     licence: str | None
     layout: str | None
     input_size: tuple[int, int]
@@ -104,6 +109,38 @@ class Seconds:
     explanation: float
 
 
+@dataclass(frozen=True, eq=False)
+class PhraseMap:
+    """How near each patch of a picture is to a phrase.
+
+    Attributes:
+        phrase: what was looked for.
+        cosines: (rows, columns) float32, in [-1, 1].
+    """
+
+    phrase: str
+    cosines: np.ndarray
+
+    @property
+    def lowest(self) -> float:
+        """The cosine of the patch that is farthest from the phrase."""
+        return float(self.cosines.min())
+
+    @property
+    def highest(self) -> float:
+        """The cosine of the patch that is nearest to it."""
+        return float(self.cosines.max())
+
+    def scaled(self) -> np.ndarray:
+        """(rows, columns) in [0, 1], from this picture's farthest patch to its nearest; all 0 where none is nearer."""
+        spread = self.highest - self.lowest
+        return (self.cosines - self.lowest) / spread if spread > 1e-5 else np.zeros_like(self.cosines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"phrase": …, "cosines": [[…], …]}, row by row."""
+        return {"phrase": self.phrase, "cosines": self.cosines.tolist()}
+
+
 @dataclass(frozen=True)
 class Views:
     """The pictures of a report, RGB.
@@ -114,6 +151,7 @@ class Views:
         seen: what it was shown, enlarged.
         heat: where it looked, laid over `seen`.
         components: the features of its patches as colours, with the light and shade of `seen`.
+        phrases: how near its patches are to each phrase, laid over `seen`.
         grid: (rows, columns) of those patches.
     """
 
@@ -122,6 +160,7 @@ class Views:
     seen: Image.Image
     heat: Image.Image
     components: Image.Image
+    phrases: tuple[Image.Image, ...]
     grid: tuple[int, int]
 
 
@@ -133,7 +172,11 @@ class Analysis:
         input: what the user would recognise the picture by.
         model: the network's name.
         engine: how it ran.
-        labels: the likeliest classes, best first; none for a network without a head.
+        labels: the likeliest classes, or of the labels given the closest, best first; none for a network without a head
+            that was given none.
+        scoring: where labels were given in words, how they were scored: "softmax" shares 1 out among them, "sigmoid"
+            judges each by itself; None for the network's own classes.
+        phrases: how near its patches are to each phrase that was given.
         method: how the heat map was found. "class activation" explains the first label, "attention rollout" none.
         picture: facts of the picture.
         network: facts of the network.
@@ -145,6 +188,8 @@ class Analysis:
     model: str
     engine: str
     labels: tuple[Label, ...]
+    scoring: Scoring | None
+    phrases: tuple[PhraseMap, ...] = field(compare=False)
     method: Method
     picture: PictureFacts
     network: NetworkFacts
@@ -157,12 +202,19 @@ class Analysis:
         return self.labels[0].label if self.labels and self.method == "class activation" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures, as JSON can hold it: what `classify` gives, and the facts."""
+        """Everything but the pictures, as JSON can hold it: what `classify` gives, and the facts.
+
+        "phrases" is there where some were given.
+        """
+        scoring = {} if self.scoring is None else {"scoring": self.scoring}
+        phrases = {"phrases": [phrase.to_dict() for phrase in self.phrases]} if self.phrases else {}
         return {
             "input": self.input,
             "model": self.model,
             "engine": self.engine,
+            **scoring,
             "labels": [label.to_dict() for label in self.labels],
+            **phrases,
             "heat_map": {"method": self.method, "label": self.explained},
             "picture": asdict(self.picture),
             "network": {**asdict(self.network), "input_size": list(self.network.input_size)},
@@ -174,17 +226,21 @@ class Analysis:
         rows = [
             f"  {label.label:{width}}  {_text_bar(label.score)} {100 * label.score:6.2f} %" for label in self.labels
         ]
+        if self.scoring is not None:
+            rows.append(f"  {SCORED[self.scoring]}")
+        rows += [f"  {_phrase_line(phrase)}" for phrase in self.phrases]
         network = f"{self.model} ({self.network.family}), {self.engine}, {duration(self.seconds.network)}"
         return "\n".join([f"{printable(self.input)}: {_picture_line(self.picture)}", *rows, f"  {network}"])
 
     def draw(self) -> Image.Image:
-        """All of it on one sheet, RGB: the picture, the labels, where it looked, the features."""
-        pictures = [self.views.photo, self.views.heat, self.views.components]
+        """All of it on one sheet, RGB: the picture, the labels, where it looked, the features, the phrases."""
+        pictures = [self.views.photo, self.views.heat, self.views.components, *self.views.phrases]
         about = f" for “{self.explained}”" if self.explained else ""
         captions = [
             _picture_line(self.picture),
             f"Where it looked{about} ({self.method})",
             f"Features of {' × '.join(map(str, self.views.grid))} patches: the same colour, the same kind of thing",
+            *map(_phrase_line, self.phrases),
         ]
         if self.labels:
             names, scores = [label.label for label in self.labels], [label.score for label in self.labels]
@@ -204,6 +260,7 @@ class Analysis:
             seen=data_uri(views.seen),
             heat=data_uri(views.heat),
             components=data_uri(views.components),
+            phrases=[(found, data_uri(view)) for found, view in zip(self.phrases, views.phrases, strict=True)],
             colours=[f"rgb({red} {green} {blue})" for red, green, blue in draw.colour_map(np.linspace(0, 1, 8))],
             orientation=_STORED.get(self.picture.orientation, "upright"),
         )
@@ -224,7 +281,10 @@ class Analysis:
 def analyze(
     image: Source | Picture | Input,
     *,
-    model: str | os.PathLike | Model = DEFAULT_MODEL,
+    labels: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    phrases: Sequence[str] = (),
+    model: str | os.PathLike | Model | None = None,
     top: int = 5,
     engine: str = "auto",
     device: str | None = None,
@@ -237,49 +297,135 @@ def analyze(
     Args:
         image: a path, an http(s) URL, "-" for standard input, encoded bytes, a PIL image, an array, or what
             `open_picture` or `find_inputs` made of one.
-        model: what `vitrail.load` takes, or a loaded network.
+        labels: what to tell apart, in words, for a network that reads them: as `classify` takes them.
+        templates: sentences to put labels into, with {} in the label's place.
+        phrases: what to look for in the picture's patches, for a network that reads words: ["the cat"].
+        model: what `vitrail.load` takes, or a loaded network; unless said, efficientnet-lite0, or with labels or
+            phrases emoji/clip-nano.
         top: how many labels to give.
         engine: how the network runs.
         device: where it runs.
         allow_private: fetch URLs from addresses that are not public, too.
 
     Raises:
-        UsageError: `top` below 1.
+        UsageError: `top` below 1; labels or phrases that are empty or given twice, or for a network that cannot read
+            them; a template without {}.
         CheckpointError: the network cannot be loaded.
         ImageError: the picture cannot be opened, or the network cannot run on it.
         VitrailError: a network that can be asked neither for its attention nor for class activation.
     """
-    if top < 1:
-        raise UsageError(f"there must be at least 1 label to give, not {top}")
+    question = Question(top, Words.of(labels, templates), phrases)  # type: ignore[arg-type]  # made a tuple there
     picture = _opened(image, allow_private)
-    network = get_model(model, engine=engine, device=device)
+    network = (get_image_text if question.has_words else get_model)(model, engine=engine, device=device)
+    return _analyze(picture, network, question, question.judge(network))
+
+
+def analyze_each(
+    inputs: Sequence[Input], model: Model, question: "Question", *, allow_private: bool = False
+) -> "Iterator[Analysis | Failure]":
+    """`analyze` for a stream: each input's analysis as soon as it is there, in order; labels are read once.
+
+    Raises:
+        UsageError: the network cannot read the labels or the phrases.
+    """
+    judge = question.judge(model)
+
+    def analysed(input: Input) -> Analysis | Failure:
+        try:
+            return _analyze(input.open(allow_private), model, question, judge)
+        except VitrailError as error:
+            return Failure(input.name, str(error), error)
+
+    return map(analysed, inputs)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be known of every picture.
+
+    Attributes:
+        top: how many labels to give.
+        words: labels to tell apart instead of the network's own classes.
+        phrases: what to look for in patches.
+
+    Raises:
+        UsageError: `top` below 1; an empty phrase, or one given twice.
+    """
+
+    top: int = 5
+    words: Words | None = None
+    phrases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UsageError(f"there must be at least 1 label to give, not {self.top}")
+        if isinstance(self.phrases, str):
+            raise UsageError("phrases are a list of texts, not one text")
+        phrases = tuple(str(phrase).strip() for phrase in self.phrases)
+        if not all(phrases) or len(set(phrases)) < len(phrases):
+            raise UsageError("each phrase must say something, and something else than the others")
+        object.__setattr__(self, "phrases", phrases)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether only a network that reads can be asked."""
+        return self.words is not None or bool(self.phrases)
+
+    def judge(self, model: Model) -> Classifier | None:
+        """What tells the labels apart; None where none were given.
+
+        Raises:
+            UsageError: the network cannot read the labels or the phrases.
+        """
+        if self.phrases:
+            check_phrases(model)
+        return None if self.words is None else classifier(model, self.words)
+
+
+def _analyze(picture: Picture, network: Model, question: Question, judge: Classifier | None) -> Analysis:
     weights = next(network.parameters())
     pixels, preprocessing = _timed(lambda: network.preprocess(picture))
     try:
         with torch.inference_mode():
             pixels = pixels.to(weights.device, weights.dtype)
-            logits, running = _timed(lambda: network(pixels)[0].float().cpu())
-            has_head = not isinstance(network.head, nn.Identity)
-            labels = top_labels(logits, network.labels, top) if has_head else ()
+            run = network.encode_image if isinstance(network, ImageText) else network
+            output, running = _timed(lambda: run(pixels).float().cpu())
+            labels = _labels(network, output, question, judge)
             index = labels[0].index if labels else None
-            explanation, explaining = _timed(lambda: explain(network, pixels, index))
+            explanation, explaining = _timed(
+                lambda: explain(network, pixels, index, head=judge, phrases=question.phrases)
+            )
     except (ValueError, RuntimeError, MemoryError) as error:  # pixels that do not suit the network, or too many
         sentence = f"the network cannot run on its {pixels.shape[2]}×{pixels.shape[3]} pixels"
         reason = str(error).strip().partition("\n")[0] or "out of memory"
         raise ImageError(f"{printable(picture.name)}: {sentence} ({reason}).") from error
+    maps = explanation.phrases[0].cpu().numpy()
+    phrases = tuple(PhraseMap(phrase, cosines) for phrase, cosines in zip(question.phrases, maps, strict=True))
+    has_head = not isinstance(network.head, nn.Identity)
     return Analysis(
         input=picture.name,
         model=name_of(network),
         engine=engine_of(network),
         labels=labels,
+        scoring=judge.scoring if judge else None,
+        phrases=phrases,
         method=explanation.method,
         picture=PictureFacts(
             picture.width, picture.height, picture.format, picture.mode, picture.orientation, picture.file_size
         ),
-        network=_network_facts(network, pixels, len(logits) if has_head else 0),
+        network=_network_facts(network, pixels, output.shape[1] if has_head else 0),
         seconds=Seconds(preprocessing, running, explaining),
-        views=_views(picture, network.preprocess, explanation),
+        views=_views(picture, network.preprocess, explanation, phrases),
     )
+
+
+def _labels(network: Model, output: Tensor, question: Question, judge: Classifier | None) -> tuple[Label, ...]:
+    """The likeliest labels of the one picture whose logits, or vector, is (1, D)."""
+    if judge is not None:
+        return top_labels(judge(output)[0], judge.words.labels, question.top, judge.scoring)
+    if isinstance(network.head, nn.Identity):
+        return ()
+    return top_labels(output[0], network.labels, question.top)
 
 
 def report_path(picture_name: str) -> Path:
@@ -322,13 +468,14 @@ def _network_facts(model: Model, pixels: Tensor, classes: int) -> NetworkFacts:
         paper=family.paper if family else None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         classes=classes,
+        reads=isinstance(model, ImageText),
         licence=model.origin.licence if model.origin else None,
         layout=model.origin.layout if model.origin else None,
         input_size=(pixels.shape[2], pixels.shape[3]),
     )
 
 
-def _views(picture: Picture, preprocess: Preprocess, explanation: Explanation) -> Views:
+def _views(picture: Picture, preprocess: Preprocess, explanation: Explanation, phrases: tuple[PhraseMap, ...]) -> Views:
     photo = picture.image.copy()
     photo.thumbnail((2 * _EDGE, 2 * _EDGE), Image.Resampling.LANCZOS)
     shrunk = photo.width / picture.width, photo.height / picture.height
@@ -345,6 +492,7 @@ def _views(picture: Picture, preprocess: Preprocess, explanation: Explanation) -
         seen=seen,
         heat=draw.heat_map(seen, explanation.heat[0].cpu().numpy()),
         components=draw.mosaic(seen, colours),
+        phrases=tuple(draw.heat_map(seen, phrase.scaled()) for phrase in phrases),
         grid=(colours.shape[0], colours.shape[1]),
     )
 
@@ -366,6 +514,11 @@ def _picture_line(facts: PictureFacts) -> str:
     if facts.file_size is not None:
         parts.append(file_size(facts.file_size))
     return ", ".join(part for part in parts if part)
+
+
+def _phrase_line(phrase: PhraseMap) -> str:
+    """ "“the cat”: cosines of its patches from 0.12 to 0.31"."""
+    return f"“{printable(phrase.phrase)}”: cosines of its patches from {phrase.lowest:.2f} to {phrase.highest:.2f}"
 
 
 def _text_bar(score: float, width: int = 24) -> str:
