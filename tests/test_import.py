@@ -7,7 +7,20 @@ import pytest
 
 import vitrail
 
-HEAVY = ("torch", "numpy", "PIL", "rich", "safetensors", "huggingface_hub", "jinja2", "pyarrow", "transformers", "timm")
+HEAVY = (
+    "torch",
+    "numpy",
+    "PIL",
+    "rich",
+    "safetensors",
+    "huggingface_hub",
+    "jinja2",
+    "pyarrow",
+    "lancedb",
+    "filelock",
+    "transformers",
+    "timm",
+)
 
 
 def imported_by(code: str) -> set[str]:

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from vitrail.checkpoints.save import convert, save
     from vitrail.tasks.analyze import analyze
     from vitrail.tasks.classify import classify
+    from vitrail.tasks.duplicates import duplicates
     from vitrail.tasks.embed import embed
     from vitrail.tasks.finetune import finetune
+    from vitrail.tasks.index import index
+    from vitrail.tasks.search import search
     from vitrail.training.loop import evaluate, train
 
 __version__ = "0.1.0"
@@ -26,6 +29,9 @@ _LAZY = {
     "classify": "vitrail.tasks.classify",
     "embed": "vitrail.tasks.embed",
     "analyze": "vitrail.tasks.analyze",
+    "index": "vitrail.tasks.index",
+    "search": "vitrail.tasks.search",
+    "duplicates": "vitrail.tasks.duplicates",
     "finetune": "vitrail.tasks.finetune",
     "train": "vitrail.training.loop",
     "evaluate": "vitrail.training.loop",
@@ -40,11 +46,14 @@ __all__ = [
     "analyze",
     "classify",
     "convert",
+    "duplicates",
     "embed",
     "evaluate",
     "finetune",
+    "index",
     "load",
     "save",
+    "search",
     "train",
 ]
 

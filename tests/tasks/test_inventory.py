@@ -5,9 +5,11 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import vitrail
 from tests.pictures import noise
+from tests.reading import saved_tiny_clip, tiny_clip
 from tests.tiny import saved_tiny_vit, tiny_vit
 from vitrail import registry
 from vitrail.checkpoints import files
@@ -93,3 +95,15 @@ def test_an_unknown_name_is_a_sentence(tmp_path):
     for name in ("nothing-of-the-kind", str(tmp_path)):
         with pytest.raises(vitrail.CheckpointError):
             info(name)
+
+
+def test_a_network_that_reads_texts(tmp_path):
+    about = info(saved_tiny_clip(tmp_path))
+    network = tiny_clip()
+    assert about.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert about.picture_size == (32, 32)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.encode_image(torch.zeros(1, 3, 32, 32))
+    assert about.flops == counter.get_total_flops()
+    assert about.to_dict()["config"]["text"]["context"] == 12
+    assert "\n  text.context " in str(about)

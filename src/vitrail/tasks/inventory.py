@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitrail import registry
 from vitrail.checkpoints.box import box_names
 from vitrail.checkpoints.files import open_checkpoint
-from vitrail.checkpoints.load import build, layout_of, read_preprocess
+from vitrail.checkpoints.load import build, config_fields, layout_of, read_preprocess
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.nn.patches import pair
 
@@ -106,7 +107,7 @@ class Info:
             "parameters": f"{_short(self.parameters)} ({self.parameters:,})",
             "FLOPs": f"{_short(self.flops)} for one picture of {height}×{width} pixels (2 for each multiply-add)",
             "pictures": _preprocess_text(self.preprocess),
-            **{field: _value_text(value) for field, value in dataclasses.asdict(self.config).items()},
+            **{field: _value_text(value) for field, value, _ in config_fields(self.config)},
         }
         indent = 2 + max(map(len, rows)) + 2
         lines = (f"  {name}".ljust(indent) + value.replace("\n", "\n" + " " * indent) for name, value in rows.items())
@@ -162,13 +163,16 @@ def info(name: str, *, architecture: str | None = None) -> Info:
 def count_flops(model: Model, size: tuple[int, int]) -> int:
     """Floating-point operations of one forward pass of a network on the meta device.
 
+    Of a network that reads texts, too, only the picture's way is counted: a text's depends on its length.
+
     Args:
         model: the network.
         size: (height, width) of the picture, in pixels.
     """
     picture = torch.empty(1, model.config.channels, *size, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(picture)
+        model.eval()
+        model.encode_image(picture) if isinstance(model, ImageText) else model(picture)
     return counter.get_total_flops()
 
 
