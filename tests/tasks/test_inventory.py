@@ -103,7 +103,7 @@ def test_a_network_that_reads_texts(tmp_path):
     assert about.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert about.picture_size == (32, 32)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.encode_image(torch.zeros(1, 3, 32, 32))
+        network.to("meta").encode_image(torch.zeros(1, 3, 32, 32, device="meta"))
     assert about.flops == counter.get_total_flops()
     assert about.to_dict()["config"]["text"]["context"] == 12
     assert "\n  text.context " in str(about)

@@ -197,7 +197,7 @@ class Layout(ABC):
     def read_tokenizer(self, description: Description, config: Any) -> Tokenizer | None:
         """How the checkpoint turns texts into ids; None where it ships no file that says so.
 
-        Asked for by networks that read texts. KeyError, TypeError and ValueError are reported as broken files.
+        Asked for where a network reads texts. Whatever it raises is reported as broken files.
         """
         return None
 

@@ -52,7 +52,7 @@ def read_clip(files: Files, context: int, *, pad: int | None = None, fixed: bool
         None where none of these files is there.
 
     Raises:
-        KeyError, TypeError, ValueError: they make no sense.
+        Exception: they make no sense; `tokenizers` raises nothing narrower.
     """
     settings = _settings(files)
     if "tokenizer.json" in files:
@@ -82,7 +82,7 @@ def read_wordpiece(files: Files, context: int, *, fixed: bool = False) -> Tokeni
         None where none of these files is there.
 
     Raises:
-        KeyError, TypeError, ValueError: they make no sense.
+        Exception: they make no sense; `tokenizers` raises nothing narrower.
     """
     settings = _settings(files)
     if "tokenizer.json" in files:
@@ -109,7 +109,7 @@ def read_siglip(files: Files, context: int) -> Tokenizer | None:
         None where none of these files is there.
 
     Raises:
-        KeyError, TypeError, ValueError: they make no sense.
+        Exception: they make no sense; `tokenizers` raises nothing narrower.
     """
     settings = _settings(files)
     if "tokenizer.json" in files:
