@@ -1,7 +1,7 @@
 """Put a run's network into the box: python recipes/ship.py RUN NAME, as in runs/vit-emoji-box emoji/vit-nano.
 
-Writes `src/vitrail/box/NAME.safetensors` in bfloat16, with the recipe and the licence in its header. The card beside it,
-`NAME.md`, is written by hand: what it is good for, its scores and whose pictures it learned from.
+Writes `src/vitrail/box/NAME.safetensors` in bfloat16, with the recipe and the licence in its header. The card beside
+it, `NAME.md`, is written by hand: what it is good for, its scores and whose pictures it learned from.
 """
 
 import sys
@@ -18,6 +18,7 @@ MOST_BYTES = 12_000_000  # what a family may weigh in the box
 
 
 def main() -> None:
+    """Ship what the command line names."""
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     run, name = RunFolder(Path(sys.argv[1])), sys.argv[2]

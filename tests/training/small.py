@@ -1,4 +1,4 @@
-"""A recipe that trains in seconds on generated glyphs."""
+"""Recipes that train in seconds on generated glyphs."""
 
 from typing import Any
 
@@ -18,10 +18,39 @@ SMALL: dict[str, Any] = {
     "checkpoint": {"every": 4},
 }
 
+TOWER = {"width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
+PAIRS: dict[str, Any] = {
+    **SMALL,
+    "model": {
+        "family": "clip",
+        "image": {"image_size": 24, "patch_size": 6, **TOWER},
+        "text": {"context": 24, **TOWER},
+    },
+    "data": {
+        "source": "pairs",
+        "generated": 48,
+        "hold_out_style": "shaded",
+        "hold_out_concepts": True,
+        "vocabulary": 500,
+    },
+    "objective": {"name": "contrastive"},
+    "batch_size": 48,
+    "precision": "fp32",
+}
+
 
 def small(**changes: Any) -> Recipe:
     """The small recipe with other keys; a dictionary changes only the keys of a section that it names."""
-    raw = {**SMALL}
+    return parse_recipe(_changed(SMALL, changes))
+
+
+def pairs(**changes: Any) -> Recipe:
+    """The same for the recipe that learns from pairs."""
+    return parse_recipe(_changed(PAIRS, changes))
+
+
+def _changed(raw: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    raw = {**raw}
     for key, value in changes.items():
         raw[key] = {**raw.get(key, {}), **value} if isinstance(value, dict) else value
-    return parse_recipe(raw)
+    return raw

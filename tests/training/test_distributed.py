@@ -1,5 +1,6 @@
-"""Two processes make the updates of one."""
+"""Two processes make the updates of one, where each picture has its loss and where all of a batch have it together."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.small import small
+from tests.training.small import pairs, small
 from tests.training.test_loop import WORKER, losses
-from vitrail.training.loop import train
+from vitrail.training.loop import evaluate, train
 from vitrail.training.recipe import Recipe
 
 PLAIN = {"precision": "fp32", "data": {"background": "white"}, "steps": 12, "log_every": 1, "checkpoint": {"every": 6}}
@@ -62,3 +63,22 @@ def test_two_processes_give_the_curve_of_one(way, alone, tmp_path):
     (tmp_path / "two" / "model.safetensors").unlink()
     assert train(small(**PLAIN), output=tmp_path / "two").scores == train(small(**PLAIN), output=alone).scores
     assert losses(tmp_path / "two") == pytest.approx(losses(alone), abs=1e-4)
+
+
+ALIKE = {  # whichever process looks at a picture
+    "data": {"background": "white", "languages": ["zh"], "wordings": "name"},
+    "steps": 8,
+    "log_every": 1,
+    "ema": 0.0,
+}
+
+
+def test_two_processes_compare_the_pairs_of_both(tmp_path):
+    alone = train(pairs(**ALIKE), output=tmp_path / "alone")
+    launch(pairs(**ALIKE, objective={"chunk": 10}), tmp_path / "two", "ddp")  # of 24: 10, 10 and 4
+    assert losses(tmp_path / "two") == pytest.approx(losses(alone.folder), abs=1e-4)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "two", alone.folder))
+    assert all((ours[name] - theirs[name]).abs().max() < 1e-3 for name in theirs)
+    scores = evaluate(tmp_path / "two").scores
+    entries = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert {name: entries[-1][name] for name in scores} == pytest.approx(scores)  # gathered from both

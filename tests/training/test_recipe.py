@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.training.small import SMALL, small
+from tests.training.small import SMALL, pairs, small
 from vitrail.errors import UsageError
 from vitrail.training.loop import open_data, train
 from vitrail.training.recipe import load_recipe, parse_recipe
@@ -86,6 +86,31 @@ def test_a_bad_key_is_refused_by_name(path, override, sentence):
     with pytest.raises(UsageError, match=sentence) as caught:
         load_recipe(path, [override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ({"image": {"dpeth": 4}}, r"no key 'model\.image\.dpeth' \(is 'depth' meant\?\)"),
+        ({"image": {"colours": 3}}, r"no key 'model\.image\.colours': model\.image has image_size, patch_size"),
+        ({"image": {"depth": "two"}}, r"model\.image\.depth is 'two'"),
+        ({"text": {"width": -1}}, r"model\.text\.width is -1"),
+        ({"text": 7}, r"model\.text is 7, where there should be keys with values"),
+        ({"width": "wide"}, r"model\.width is 'wide'"),
+        ({"image": {"image_size": 25, "patch_size": 6}}, r"'model'.*25×25.*6×6"),
+    ],
+)
+def test_a_bad_key_of_a_tower_is_refused_by_its_dotted_name(model, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        pairs(model=model)
+
+
+def test_keys_tell_which_of_several_towers_is_meant():
+    bert = {"context": 24, "width": 48, "depth": 1, "heads": 3, "mlp_width": 96, "pad": 0}
+    assert type(pairs(model={"text": bert}).model.config().text).__name__ == "BERTConfig"
+    config = pairs().model.config()
+    assert (type(config.text).__name__, type(config.image).__name__) == ("CLIPTextConfig", "CLIPImageConfig")
+    assert (config.image.image_size, config.text.context) == (24, 24)
 
 
 @pytest.mark.parametrize("key", ["name", "model", "data", "objective", "steps", "batch_size"])

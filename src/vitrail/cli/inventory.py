@@ -51,7 +51,7 @@ def convert(
     destination: Annotated[
         str, typer.Argument(metavar="DST", help="A folder that does not exist yet, or an empty one.")
     ],
-    layout: Annotated[str, typer.Option(help="Whose form to write: timm, transformers or vitrail.")],
+    layout: Annotated[str, typer.Option(help="Whose form to write: timm, transformers, open_clip or vitrail.")],
     architecture: options.Architecture = None,
 ) -> None:
     """Write a network in another library's form."""

@@ -43,20 +43,8 @@ class GlyphsSection(Section):
     def open(self, size: tuple[int, int]) -> Data:
         """Read the glyphs, scaled to `size` = (height, width)."""
         table = generate_glyphs(self.generated, size=min(size)) if self.generated else load_glyphs()
-        for key, named in (("hold_out_style", (self.hold_out_style,)), ("styles", self.styles or ())):
-            for style in named:
-                if style is not None and style not in table.styles:
-                    raise UsageError(
-                        f"data.{key} names '{style}', and the glyphs' styles are {', '.join(table.styles)}"
-                    )
-        styles = self.styles or tuple(style for style in table.styles if style != self.hold_out_style)
-        if self.hold_out_style in styles:
-            raise UsageError(f"data.styles names '{self.hold_out_style}', which data.hold_out_style keeps for the test")
-        known = {concept.group for concept in table.concepts.values()}
-        if unknown := set(self.groups or ()) - known:
-            raise UsageError(
-                f"data.groups names '{min(unknown)}', and the glyphs' groups are {', '.join(sorted(known))}"
-            )
+        styles = training_styles(table, self.hold_out_style, self.styles)
+        check_groups(table, self.groups)
         table = table.select(groups=self.groups, skin_tones=["none"] if self.concepts == "base" else None)
         train = table.select(styles=styles)
         test = (
@@ -70,7 +58,7 @@ class GlyphsSection(Section):
         return Data(
             train=Glyphs(train, codes, size, self.background),
             test=Glyphs(test, codes, size, "white"),
-            labels=_named(train, codes),
+            labels=distinct_names(train, codes),
             many=False,
             split="the glyphs of its training"
             if self.hold_out_style is None
@@ -84,6 +72,7 @@ class ScenesSection(Section):
     Attributes:
         styles: the art styles that scenes are made of; null for all. Leave one out to test on it later.
         concepts: "base" leaves out those with a skin tone, "all" leaves out none.
+        groups: the broad kinds of concepts that take part ("food-drink"); null for all.
         length: how many scenes there are to train on.
         test_length: how many others to test on.
         count: the fewest and the most objects in a scene.
@@ -93,6 +82,7 @@ class ScenesSection(Section):
     source: Literal["scenes"]
     styles: tuple[str, ...] | None = None
     concepts: Literal["all", "base"] = "base"
+    groups: tuple[str, ...] | None = None
     length: Count = 100_000
     test_length: Count = 1_000
     count: tuple[Count, Count] = (1, 6)
@@ -106,17 +96,47 @@ class ScenesSection(Section):
         for style in self.styles or ():
             if style not in table.styles:
                 raise UsageError(f"data.styles names '{style}', and the glyphs' styles are {', '.join(table.styles)}")
-        table = table.select(styles=self.styles, skin_tones=["none"] if self.concepts == "base" else None)
+        check_groups(table, self.groups)
+        table = table.select(
+            styles=self.styles, groups=self.groups, skin_tones=["none"] if self.concepts == "base" else None
+        )
         if not len(table):
             raise UsageError("data: there are no glyphs of these styles and concepts")
         codes = tuple(code for code, concept in table.concepts.items() if nameable(concept))
         return Data(
             train=ScenePictures(Scenes(table, length=self.length, size=size[0], count=self.count, seed=0), codes),
             test=ScenePictures(Scenes(table, length=self.test_length, size=size[0], count=self.count, seed=1), codes),
-            labels=_named(table, codes),
+            labels=distinct_names(table, codes),
             many=True,
             split="unseen scenes of seen glyphs",
         )
+
+
+def training_styles(table: GlyphTable, hold_out_style: str | None, styles: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The styles that are trained on, of a section's keys `hold_out_style` and `styles`.
+
+    Raises:
+        UsageError: one is not among the glyphs', or is to be trained on and held out.
+    """
+    for key, named in (("hold_out_style", (hold_out_style,)), ("styles", styles or ())):
+        for style in named:
+            if style is not None and style not in table.styles:
+                raise UsageError(f"data.{key} names '{style}', and the glyphs' styles are {', '.join(table.styles)}")
+    chosen = styles or tuple(style for style in table.styles if style != hold_out_style)
+    if hold_out_style in chosen:
+        raise UsageError(f"data.styles names '{hold_out_style}', which data.hold_out_style keeps for the test")
+    return chosen
+
+
+def check_groups(table: GlyphTable, groups: tuple[str, ...] | None) -> None:
+    """Whether a section's key `groups` names groups of these glyphs.
+
+    Raises:
+        UsageError: one is not among them.
+    """
+    known = {concept.group for concept in table.concepts.values()}
+    if unknown := set(groups or ()) - known:
+        raise UsageError(f"data.groups names '{min(unknown)}', and the glyphs' groups are {', '.join(sorted(known))}")
 
 
 class Glyphs:
@@ -175,7 +195,7 @@ def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:
     return images.round_().clamp_(0, 255).byte()
 
 
-def _named(table: GlyphTable, codes: tuple[str, ...]) -> tuple[str, ...]:
+def distinct_names(table: GlyphTable, codes: tuple[str, ...]) -> tuple[str, ...]:
     """The concepts' English names; a name that several share is told apart by their codes."""
     names = [table.concepts[code].name_en for code in codes]
     shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()

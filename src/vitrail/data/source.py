@@ -1,7 +1,8 @@
 """What a source of training data is."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -18,10 +19,13 @@ class Batch(TypedDict):
         images: (B, 3, H, W) uint8, RGB.
         targets: (B,) int64, the number of each picture's class; or (B, classes) float32 of 0 and 1, where a picture
             shows several.
+        texts: B texts, one said of each picture, where the data is of pictures with texts. There `targets` are numbers
+            that are the same for pictures of the same thing, and no others.
     """
 
     images: Tensor
     targets: Tensor
+    texts: NotRequired[list[str]]
 
 
 class Source(Protocol):
@@ -41,6 +45,29 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What is said of pictures that come with texts, in training and in the test.
+
+    Attributes:
+        corpus: gives the texts of training, for a tokenizer to be trained from.
+        vocabulary: how many different tokens that may have.
+        names: by language ("en", "zh"), for each class what a test calls it: one text or several. The first alone is
+            the query, or the candidate, of retrieval; zero-shot takes the mean of the vectors of all.
+        groups: by language, for each group of classes what a test calls it.
+        group_of: the number of each class's group.
+        parts: the classes whose test pictures are scored together, by a name for the scores: {"style": (0, 1, …)}. The
+            candidates are the classes of the part, and no others.
+    """
+
+    corpus: Callable[[], Iterator[str]]
+    vocabulary: int
+    names: Mapping[str, Sequence[Sequence[str]]]
+    groups: Mapping[str, Sequence[Sequence[str]]]
+    group_of: Sequence[int]
+    parts: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
 class Data:
     """What a network is trained and tested on.
 
@@ -49,6 +76,7 @@ class Data:
         labels: a name for each class.
         many: whether a picture may show several classes at once.
         split: what the score on `test` is a score on: "unseen style noto".
+        texts: what is said of the pictures; None where they come with classes alone.
     """
 
     train: Source
@@ -56,6 +84,7 @@ class Data:
     labels: tuple[str, ...]
     many: bool
     split: str
+    texts: Texts | None = None
 
 
 def scaling(size: tuple[int, int]) -> Preprocess:

@@ -7,5 +7,8 @@ from pydantic import Field
 from vitrail.data.emoji_sources import GlyphsSection, ScenesSection
 from vitrail.data.folders import FolderSection
 from vitrail.data.hub import DatasetSection
+from vitrail.data.pairs import PairsSection
 
-DataSection = Annotated[GlyphsSection | ScenesSection | FolderSection | DatasetSection, Field(discriminator="source")]
+DataSection = Annotated[
+    GlyphsSection | ScenesSection | PairsSection | FolderSection | DatasetSection, Field(discriminator="source")
+]

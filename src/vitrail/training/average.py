@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from vitrail.models.image_text import ImageText
 from vitrail.training.sharding import copy_into, forget_gathered, local
 
 
@@ -59,7 +60,7 @@ class Average:
             pictures: batches (B, 3, H, W) as the network takes them.
         """
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            update_bn(pictures, self.model)
+            update_bn(pictures, _Pictures(self.model) if isinstance(self.model, ImageText) else self.model)
             for name, tensor in self.model.named_buffers():
                 copy_into(self.state[name], tensor)
 
@@ -72,3 +73,15 @@ class Average:
 def decay_at(step: int, decay: float) -> float:
     """min(decay, (1 + n) / (10 + n)) for the update n, counted from 0."""
     return min(decay, (1 + step) / (10 + step))
+
+
+class _Pictures(nn.Module):
+    """The picture tower of a network, as a module of its own that is in the same mode."""
+
+    def __init__(self, network: ImageText) -> None:
+        super().__init__()
+        self.network, self.training = network, network.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, E)."""
+        return self.network.encode_image(images)

@@ -3,16 +3,18 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
-from typing import Any, TypeAlias, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from vitrail import registry
 from vitrail.errors import UsageError
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.nn.patches import pair
+from vitrail.text.tokenizer import Tokenizer
 
 FamilyConfig: TypeAlias = Any
 """One of the frozen config dataclasses of the registry."""
@@ -20,13 +22,16 @@ FamilyConfig: TypeAlias = Any
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-def build_config(family: str, fields: Mapping[str, Any], classes: int | None = None) -> FamilyConfig:
+def build_config(
+    family: str, fields: Mapping[str, Any], classes: int | None = None, tokenizer: Tokenizer | None = None
+) -> FamilyConfig:
     """The config dataclass of a family, from fields as YAML gives them, after a rehearsal without memory.
 
     Args:
         family: a name of the registry.
-        fields: some of the config's fields.
-        classes: how many the data has; None where it is not known yet.
+        fields: some of the config's fields; those of a config within it are a mapping again.
+        classes: how many the data has; None where it is not known yet, or has texts instead.
+        tokenizer: the texts'; None where it is not known yet, or the data has classes instead.
 
     Raises:
         UsageError: there is no such family or field, a value has the wrong type, or the network cannot be built or
@@ -35,28 +40,27 @@ def build_config(family: str, fields: Mapping[str, Any], classes: int | None = N
     if family not in registry.FAMILIES:
         raise UsageError(f"model.family is '{family}', and can be {', '.join(registry.FAMILIES)}")
     config_class = registry.FAMILIES[family].load_config()
-    hints = get_type_hints(config_class)
-    known = [field.name for field in dataclasses.fields(config_class)]
-    values = {}
-    for key, value in fields.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            meant = f" (is '{near[0]}' meant?)" if near else f": {family} has {', '.join(known)}"
-            raise UsageError(f"there is no key 'model.{key}'{meant}")
-        try:
-            values[key] = TypeAdapter(hints[key], config=_STRICT).validate_json(json.dumps(value, default=str))
-        except ValidationError as error:
-            said = error.errors(include_url=False)[0]["msg"]
-            raise UsageError(f"model.{key} is {value!r}, where it says: {said[0].lower()}{said[1:]}") from None
-        if _below_zero(values[key]):
-            raise UsageError(f"model.{key} is {value!r}, and a network has no negative sizes")
-    if classes is not None and values.setdefault("classes", classes) != classes:
-        raise UsageError(
-            f"model.classes is {values['classes']}, but the data has {classes}: leave the key out, and the data decides"
-        )
-    config = _made(config_class, values)
+    if classes is not None:
+        fields = _decided(fields, "model", "classes", classes)
+    if tokenizer is not None:
+        text = _decided(fields.get("text", {}), "model.text", "vocabulary", tokenizer.backend.get_vocab_size())
+        fields = {**fields, "text": text}
+    config = _built(config_class, fields, family, "model")
+    if tokenizer is not None and "end" in {field.name for field in dataclasses.fields(config.text)}:
+        config = dataclasses.replace(config, text=dataclasses.replace(config.text, end=last_token(tokenizer)))
     _rehearse(family, config)
     return config
+
+
+def reads_texts(family: str) -> bool:
+    """Whether networks of this family compare pictures with texts, and name no classes."""
+    return issubclass(registry.FAMILIES[family].load_model(), ImageText)
+
+
+def last_token(tokenizer: Tokenizer) -> int:
+    """The token that a tokenizer ends every text with."""
+    ids = tokenizer("a")[0]
+    return int(ids[ids != tokenizer.pad][-1])
 
 
 def build_model(family: str, config: FamilyConfig) -> Model:
@@ -67,6 +71,57 @@ def build_model(family: str, config: FamilyConfig) -> Model:
 def picture_size(config: FamilyConfig) -> tuple[int, int]:
     """(height, width) in pixels of the pictures that a network of this config is trained on."""
     return pair(config.image_size)
+
+
+def _decided(fields: Mapping[str, Any], place: str, key: str, value: int) -> dict[str, Any]:
+    """The fields with one that the data decides."""
+    if fields.get(key, value) != value:
+        raise UsageError(
+            f"{place}.{key} is {fields[key]}, but the data has {value}: leave the key out, and the data decides"
+        )
+    return {**fields, key: value}
+
+
+def _built(config_class: type, fields: Mapping[str, Any], name: str, place: str) -> FamilyConfig:
+    """A config dataclass from its fields.
+
+    Args:
+        config_class: the dataclass.
+        fields: by name.
+        name: what has these fields, in a sentence.
+        place: the dotted key that the fields are under.
+    """
+    hints = get_type_hints(config_class)
+    known = [field.name for field in dataclasses.fields(config_class)]
+    values = {}
+    for key, value in fields.items():
+        where = f"{place}.{key}"
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            meant = f" (is '{near[0]}' meant?)" if near else f": {name} has {', '.join(known)}"
+            raise UsageError(f"there is no key '{where}'{meant}")
+        configs = [kind for kind in (get_args(hints[key]) or (hints[key],)) if dataclasses.is_dataclass(kind)]
+        if configs:
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{where} is {value!r}, where there should be keys with values")
+            values[key] = _built(_fitting(configs, value), value, where, where)
+            continue
+        try:
+            values[key] = TypeAdapter(hints[key], config=_STRICT).validate_json(json.dumps(value, default=str))
+        except ValidationError as error:
+            said = error.errors(include_url=False)[0]["msg"]
+            raise UsageError(f"{where} is {value!r}, where it says: {said[0].lower()}{said[1:]}") from None
+        if _below_zero(values[key]):
+            raise UsageError(f"{where} is {value!r}, and a network has no negative sizes")
+    return _made(config_class, values)
+
+
+def _fitting(configs: Sequence[Any], fields: Mapping[str, Any]) -> type:
+    """The one of several config dataclasses that knows most of the fields; the first where several do."""
+    known = [{field.name for field in dataclasses.fields(config)} for config in configs]
+    counts = [len(names & fields.keys()) for names in known]
+    chosen: type = configs[counts.index(max(counts))]
+    return chosen
 
 
 def _made(config_class: type, values: dict[str, Any]) -> FamilyConfig:
@@ -83,7 +138,11 @@ def _rehearse(family: str, config: FamilyConfig) -> None:
     try:
         with torch.device("meta"):
             model = build_model(family, config)
-            model(torch.empty(2, 3, *picture_size(config)))
+            images = torch.empty(2, 3, *picture_size(config))
+            if isinstance(model, ImageText):
+                model(images, torch.zeros(2, config.text.context, dtype=torch.long))
+            else:
+                model(images)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         said = str(error).splitlines()[0]
         raise UsageError(f"the keys of 'model' make no sense together: {said}") from None

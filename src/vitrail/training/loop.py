@@ -7,26 +7,28 @@ distributing.
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitrail.checkpoints.load import load
 from vitrail.checkpoints.save import save
-from vitrail.data.source import Batch, Data, Source, scaling
+from vitrail.data.source import Batch, Data, Source, Texts, scaling
 from vitrail.errors import UsageError, VitrailError
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
+from vitrail.text.tokenizer import Tokenizer
 from vitrail.training.augment import Augmentation
 from vitrail.training.average import Average
 from vitrail.training.batches import Batches, loader
 from vitrail.training.checkpoint import read_checkpoint, write_checkpoint
-from vitrail.training.family import build_model, picture_size
+from vitrail.training.contrastive import Towers
+from vitrail.training.family import build_model, picture_size, reads_texts
 from vitrail.training.optimiser import build_optimiser, is_head, learning_rate
+from vitrail.training.passes import Passes
 from vitrail.training.progress import Progress
 from vitrail.training.randomness import seed_for, shuffled
 from vitrail.training.recipe import Recipe, load_recipe
@@ -62,6 +64,8 @@ def train(recipe: Recipe, *, output: str | Path | None = None, resume: bool = Tr
         if not resume:
             folder.start_over()
         folder.start(recipe)
+        if data.texts is not None and not folder.tokenizer.is_file():
+            folder.write_tokenizer(_train_tokenizer(recipe, data.texts))
     accelerator.wait_for_everyone()
     trainer = Trainer(recipe, data, folder, accelerator)
     return trainer.run()
@@ -83,12 +87,13 @@ def evaluate(run: str | Path) -> Run:
     data = open_data(recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(str(folder.model), device=device)
-    if model.labels != data.labels:
+    if data.texts is None and model.labels != data.labels:
         raise UsageError(f"the data has changed since {folder.path} was trained: its classes are others now")
-    scores = recipe.objective.scores(len(data.labels), device)
+    scores = recipe.objective.scores(data, device)
     with torch.inference_mode():
+        answer = recipe.objective.answering(model, data)
         for batch, _ in _test_batches(data.test, recipe.evaluation.batch_size, 0, 1):
-            scores.update(model(normalise(batch["images"].to(device))).float(), batch["targets"].to(device))
+            scores.update(answer(normalise(batch["images"].to(device))).float(), batch["targets"].to(device))
     return Run(folder.path, recipe.name, recipe.steps, data.split, scores.compute())
 
 
@@ -99,13 +104,18 @@ def open_data(recipe: Recipe) -> Data:
         UsageError: they do not fit.
     """
     data = recipe.data.open(picture_size(recipe.model.config()))
+    said = f"objective.name is '{recipe.objective.name}', but "
+    if (data.texts is not None) != recipe.objective.reads:
+        come = "without texts" if data.texts is None else "with texts"
+        raise UsageError(f"{said}the pictures of data.source '{recipe.data.source}' come {come}")
     if data.many != recipe.objective.many:
         shows = "several classes" if data.many else "one class"
-        raise UsageError(
-            f"objective.name is '{recipe.objective.name}', but a picture of data.source '{recipe.data.source}' "
-            f"shows {shows}"
-        )
-    recipe.model.config(len(data.labels))
+        raise UsageError(f"{said}a picture of data.source '{recipe.data.source}' shows {shows}")
+    if reads_texts(recipe.model.family) != recipe.objective.reads:
+        do = "read no texts" if recipe.objective.reads else "name no classes"
+        raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
+    if data.texts is None:
+        recipe.model.config(len(data.labels))
     return data
 
 
@@ -138,16 +148,24 @@ class Trainer:
         self.batches = Batches(
             data.train, recipe.batch_size // parts, recipe.seed, accelerator.process_index, accelerator.num_processes
         )
-        self.config = recipe.model.config(len(data.labels))
+        self.tokenizer = None if data.texts is None else folder.read_tokenizer()
+        self.config = recipe.model.config(None if self.tokenizer else len(data.labels), self.tokenizer)
         torch.manual_seed(seed_for(recipe.seed, "weights"))
         model = build_model(recipe.model.family, self.config)
-        model.labels = data.labels
+        self._describe(model)
         if recipe.start_from:
             start_from(model, recipe.start_from)
-        model.to(memory_format=torch.channels_last)  # convolutions are faster so, nearly twice on a CPU
+        if not accelerator.is_fsdp2:  # which shares no weights that lie so; convolutions are nearly twice as fast
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs do not know it
         optimiser = build_optimiser(model, recipe.optimiser)
-        self.model, self.optimiser = accelerator.prepare(model, optimiser)
-        self.network: nn.Module = accelerator.unwrap_model(self.model)
+        if accelerator.is_fsdp2 and any(weight.ndim == 0 for weight in model.parameters()):
+            raise UsageError(f"FSDP2 cannot share {model.family}, which has weights that are single numbers: use DDP")
+        # Accelerate would place copies of the groups on the device, which two optimisers in one would not know of.
+        self.model, self.optimiser = accelerator.prepare(
+            recipe.objective.trainable(model), optimiser, device_placement=[True, False]
+        )
+        unwrapped = accelerator.unwrap_model(self.model)
+        self.network: nn.Module = unwrapped.network if isinstance(unwrapped, Towers) else unwrapped
         self.average = Average(self.network, recipe.ema)
         self.augmentation = Augmentation(recipe.augmentation, len(data.labels))
 
@@ -205,23 +223,17 @@ class Trainer:
         rate = learning_rate(step, recipe.steps, recipe.optimiser.lr, recipe.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        total = torch.zeros((), device=self.device)
+        total, passes = torch.zeros((), device=self.device), Passes(self.model, accelerator)
         for part in range(recipe.accumulate):
             torch.manual_seed(seed_for(recipe.seed, "step", step, part, accelerator.process_index))
             with accelerator.accumulate(self.model):
-                batch = next(parts)
-                images = batch["images"].to(self.device, non_blocking=True).float() / 255
-                targets = batch["targets"].to(self.device, non_blocking=True)
-                images, targets = self.augmentation(images, targets)
-                with accelerator.autocast(), _attention(self.device):
-                    outputs = self.model(normalise(images))
-                loss = recipe.objective.loss(outputs, targets)
-                accelerator.backward(loss)
+                batch = self._prepared(next(parts))
+                loss = recipe.objective.learn(passes, batch)
                 if accelerator.sync_gradients and recipe.clip:
                     accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip)
                 self.optimiser.step()
                 self.optimiser.zero_grad()
-            total += loss.detach() / recipe.accumulate
+            total += loss / recipe.accumulate
         self.average.update(step)
         return total
 
@@ -229,20 +241,22 @@ class Trainer:
     def evaluate(self, step: int) -> dict[str, float]:
         """The averaged weights' scores on the test data, and a sheet of its first pictures."""
         recipe, accelerator = self.recipe, self.accelerator
-        scores = recipe.objective.scores(len(self.data.labels), self.device)
+        scores = recipe.objective.scores(self.data, self.device)
         world, rank = accelerator.num_processes, accelerator.process_index
         size = max(1, recipe.evaluation.batch_size // world)
         self.model.eval()
         with self.average.applied(), accelerator.autocast():
             self.average.settle_norms(self._norm_pictures())
+            answer = recipe.objective.answering(self.model, self.data)
             for batch, count in _test_batches(self.data.test, size, rank, world):
-                outputs = self._outputs(batch["images"])[:count]
+                outputs = answer(normalise(batch["images"].to(self.device))).float()[:count]
                 if count:
                     scores.update(outputs, batch["targets"][:count].to(self.device))
             if samples := min(recipe.evaluation.samples, len(self.data.test)):
                 shown = torch.linspace(0, len(self.data.test) - 1, samples).round().long()
                 batch = self.data.test.batch(shown, None)
-                outputs = self._outputs(batch["images"])  # by all processes: under FSDP2 none can run alone
+                # By all processes: under FSDP2 none can run alone.
+                outputs = answer(normalise(batch["images"].to(self.device))).float()
                 if self.main:
                     self._draw(batch, outputs.cpu(), step)
         return scores.compute()
@@ -256,12 +270,22 @@ class Trainer:
             model = build_model(self.recipe.model.family, self.config)
         model.load_state_dict(state, assign=True)
         model.preprocess = scaling(picture_size(self.config))
-        model.labels = self.data.labels
+        self._describe(model)
         save(model, self.folder.model, layout="vitrail")
 
-    def _outputs(self, images: Tensor) -> Tensor:
-        """What the network says of uint8 pictures (B, 3, H, W), float32."""
-        return self.model(normalise(images.to(self.device))).float()
+    def _describe(self, model: Model) -> None:
+        """Say of a network what its data says."""
+        if isinstance(model, ImageText):
+            model.tokenizer = self.tokenizer
+        else:
+            model.labels = self.data.labels
+
+    def _prepared(self, batch: Batch) -> Batch:
+        """A batch as the network takes it: on its device, augmented, and normalised."""
+        images = batch["images"].to(self.device, non_blocking=True).float() / 255
+        targets = batch["targets"].to(self.device, non_blocking=True)
+        images, targets = self.augmentation(images, targets)
+        return {**batch, "images": normalise(images), "targets": targets}
 
     def _norm_pictures(self) -> Iterator[Tensor]:
         """A thousand pictures of the training data or so, as they are tested, the same in every process."""
@@ -317,11 +341,11 @@ def start_from(model: Model, name: str) -> None:
     model.load_state_dict({**ours, **weights})
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """The way attention is computed in training: fused, but on a CPU, where its backward pass costs twice the plain
-    one's.
-    """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+def _train_tokenizer(recipe: Recipe, texts: Texts) -> Tokenizer:
+    """A tokenizer of the texts of training, for as many tokens a text as the network has places for."""
+    from vitrail.text.train import train_tokenizer
+
+    return train_tokenizer(texts.corpus(), texts.vocabulary, recipe.model.config().text.context)
 
 
 def _test_batches(source: Source, size: int, rank: int, world: int) -> Iterator[tuple[Batch, int]]:

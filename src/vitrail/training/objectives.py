@@ -1,18 +1,53 @@
 """What is minimised, and the scores that go with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from vitrail.data.source import Batch, Data
 from vitrail.evaluation.classification import ManyScores, Scores, SingleScores
+from vitrail.models.model import Model
 from vitrail.settings import Section
+from vitrail.training.contrastive import ContrastiveSection
+from vitrail.training.passes import Passes
 
 
-class ClassificationSection(Section):
+class Naming(Section):
+    """What objectives share that compare a network's logits with the classes that a picture shows."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether pictures must come with texts."""
+        return False
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """From logits (B, classes) and what they should say to what is minimised, ()."""
+        raise NotImplementedError
+
+    def trainable(self, model: Model) -> nn.Module:
+        """The module whose forward pass is trained: the network itself."""
+        return model
+
+    def learn(self, passes: Passes, batch: Batch) -> Tensor:
+        """Run a batch of prepared pictures (B, 3, H, W) and their targets forwards and backwards.
+
+        Returns:
+            The loss, (), detached.
+        """
+        loss = self.loss(passes.forward(batch["images"]), batch["targets"])
+        passes.backward(loss)
+        return loss.detach()
+
+    def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor], Tensor]:
+        """What gives the logits (B, classes) of prepared pictures (B, 3, H, W)."""
+        return model
+
+
+class ClassificationSection(Naming):
     """Name the one thing that a picture shows: cross-entropy.
 
     Attributes:
@@ -37,16 +72,16 @@ class ClassificationSection(Section):
         """
         return F.cross_entropy(outputs.float(), targets, label_smoothing=self.label_smoothing)
 
-    def scores(self, classes: int, device: torch.device) -> Scores:
+    def scores(self, data: Data, device: torch.device) -> Scores:
         """Something that gathers outputs and targets and scores them."""
-        return SingleScores(classes, device)
+        return SingleScores(len(data.labels), device)
 
     def said(self, output: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
         """What a picture's logits (classes,) come to in words."""
         return (labels[int(output.argmax())],)
 
 
-class PresenceSection(Section):
+class PresenceSection(Naming):
     """Name all the things that a picture shows: a binary cross-entropy for each class, summed.
 
     Attributes:
@@ -72,9 +107,9 @@ class PresenceSection(Section):
         every = F.binary_cross_entropy_with_logits(outputs.float(), targets, pos_weight=weight, reduction="none")
         return every.sum(1).mean()
 
-    def scores(self, classes: int, device: torch.device) -> Scores:
+    def scores(self, data: Data, device: torch.device) -> Scores:
         """Something that gathers outputs and targets and scores them."""
-        return ManyScores(classes, device)
+        return ManyScores(len(data.labels), device)
 
     def said(self, output: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
         """What a picture's logits (classes,) come to in words: the classes likelier than not, the likeliest first."""
@@ -82,4 +117,4 @@ class PresenceSection(Section):
         return tuple(labels[index] for index in order if output[index] > 0)
 
 
-ObjectiveSection = Annotated[ClassificationSection | PresenceSection, Field(discriminator="name")]
+ObjectiveSection = Annotated[ClassificationSection | PresenceSection | ContrastiveSection, Field(discriminator="name")]

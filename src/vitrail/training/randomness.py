@@ -44,3 +44,16 @@ def shuffled(start: int, stop: int, length: int, seed: int) -> Tensor:
 @lru_cache(maxsize=2)
 def _order(length: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(length, generator=generator_for(seed, "order", epoch))
+
+
+def random_state(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The states of torch's own generators, on the CPU and on a device, for `restore_random_state`."""
+    cpu = torch.get_rng_state()
+    return cpu, cpu if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+
+
+def restore_random_state(state: tuple[Tensor, Tensor], device: torch.device) -> None:
+    """Draw again what was drawn after `random_state`."""
+    torch.set_rng_state(state[0])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[1], device)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vitrail.data.sources import DataSection
 from vitrail.errors import UsageError
 from vitrail.settings import Section
+from vitrail.text.tokenizer import Tokenizer
 from vitrail.training.family import FamilyConfig, build_config
 from vitrail.training.objectives import ObjectiveSection
 
@@ -22,7 +23,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class ModelSection(BaseModel):
-    """Which family, and the fields of its config: all but `classes`, which the data decides, may be left out.
+    """Which family, and the fields of its config, those of a config within it under its name.
+
+    What the data decides is left out: `classes`, or `text.vocabulary`.
 
     Attributes:
         family: a name of the registry, "vit".
@@ -37,16 +40,17 @@ class ModelSection(BaseModel):
         """The fields of the family's config that are given."""
         return dict(self.model_extra or {})
 
-    def config(self, classes: int | None = None) -> FamilyConfig:
+    def config(self, classes: int | None = None, tokenizer: Tokenizer | None = None) -> FamilyConfig:
         """The family's config dataclass.
 
         Args:
-            classes: how many the data has; None where it is not known yet.
+            classes: how many the data has; None where it is not known yet, or has texts instead.
+            tokenizer: the texts'; None where it is not known yet, or the data has classes instead.
 
         Raises:
             UsageError: an unknown or ill-typed field, or fields that contradict each other or the data.
         """
-        return build_config(self.family, self.fields, classes)
+        return build_config(self.family, self.fields, classes, tokenizer)
 
 
 class OptimiserSection(Section):
@@ -168,7 +172,8 @@ class Recipe(Section):
         optimiser, schedule: AdamW and its learning rate.
         steps: updates of the weights.
         batch_size: pictures an update, over all processes and accumulated parts.
-        accumulate: parts that a batch is split into, one after another, to save memory.
+        accumulate: parts that a batch is split into, one after another, to save memory; 1 where an objective compares
+            all of a batch.
         clip: largest norm of the gradient; 0 for any.
         ema: decay of the moving average of the weights, which is what is tested and exported; 0 for the weights
             themselves.
@@ -206,6 +211,14 @@ class Recipe(Section):
             )
         if self.schedule.warmup > self.steps:
             raise ValueError(f"schedule.warmup {self.schedule.warmup} is longer than the run, steps {self.steps}")
+        if self.objective.reads:
+            if self.accumulate > 1:
+                raise ValueError(
+                    f"accumulate is {self.accumulate}, but the objective {self.objective.name} compares all of a "
+                    "batch: save memory by objective.chunk"
+                )
+            if self.augmentation.mixup or self.augmentation.cutmix:
+                raise ValueError("augmentation.mixup and .cutmix mix classes, and pictures with texts have none")
         return self
 
     def to_yaml(self) -> str:

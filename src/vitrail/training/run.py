@@ -8,6 +8,7 @@ from typing import Any
 
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import appearing
+from vitrail.text.tokenizer import Tokenizer
 from vitrail.training.checkpoint import checkpoints
 from vitrail.training.recipe import Recipe, load_recipe
 
@@ -21,7 +22,7 @@ class Run:
 
     Attributes:
         folder: holds recipe.yaml, model.safetensors, metrics.jsonl, and the folders checkpoints, tensorboard and
-            samples.
+            samples; and tokenizer.json where texts were read.
         name: the recipe's.
         steps: updates that were made.
         split: what the scores are scores on.
@@ -72,6 +73,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.recipe = path / "recipe.yaml"
         self.model = path / MODEL
+        self.tokenizer = path / "tokenizer.json"
 
     def check(self, recipe: Recipe | None) -> None:
         """Refuse a folder that holds something else, and to go on with a run of another recipe.
@@ -109,6 +111,22 @@ class RunFolder:
         except OSError as error:
             raise VitrailError(f"the run's folder {self.path} cannot be written ({error.strerror or error})") from None
 
+    def write_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Keep the tokenizer of the run's texts, so that every process, and a resumed run, has the same."""
+        with appearing(self.tokenizer) as scratch:
+            scratch.write_text(tokenizer.to_json(), encoding="utf-8")
+
+    def read_tokenizer(self) -> Tokenizer:
+        """What `write_tokenizer` wrote.
+
+        Raises:
+            VitrailError: it is not there any more, or damaged.
+        """
+        try:
+            return Tokenizer.from_json(self.tokenizer.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VitrailError(f"the run's {self.tokenizer} cannot be read ({error}): start over") from None
+
     def latest(self) -> Path | None:
         """The newest whole checkpoint."""
         return next(reversed(checkpoints(self.checkpoints)), None)
@@ -135,7 +153,7 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove what a run left, and nothing else."""
-        for path in (*self.checkpoints.glob("*step-*"), self.metrics, self.model):
+        for path in (*self.checkpoints.glob("*step-*"), self.metrics, self.model, self.tokenizer):
             path.unlink(missing_ok=True)
         for folder, pattern in ((self.samples, "step-*.png"), (self.tensorboard, "events.*")):
             for path in folder.glob(pattern):
