@@ -185,3 +185,13 @@ def test_objective_data_and_family_must_fit(tmp_path):
     ):
         with pytest.raises(UsageError, match=sentence):
             train(parse_recipe(changed), output=tmp_path / "run")
+
+
+def test_a_run_that_starts_from_another_reads_with_its_tokenizer(tmp_path):
+    train(pairs(steps=1), output=tmp_path / "first")
+    changed = pairs(steps=1, start_from=str(tmp_path / "first"), data={"hold_out_style": None, "languages": ["en"]})
+    train(changed, output=tmp_path / "second")
+    first, second = ((tmp_path / name / "tokenizer.json").read_text(encoding="utf-8") for name in ("first", "second"))
+    assert second == first
+    train(changed.model_copy(update={"start_from": None}), output=tmp_path / "anew")
+    assert (tmp_path / "anew" / "tokenizer.json").read_text(encoding="utf-8") != first

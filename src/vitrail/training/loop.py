@@ -65,7 +65,7 @@ def train(recipe: Recipe, *, output: str | Path | None = None, resume: bool = Tr
             folder.start_over()
         folder.start(recipe)
         if data.texts is not None and not folder.tokenizer.is_file():
-            folder.write_tokenizer(_train_tokenizer(recipe, data.texts))
+            folder.write_tokenizer(_tokenizer_for(recipe, data.texts))
     accelerator.wait_for_everyone()
     trainer = Trainer(recipe, data, folder, accelerator)
     return trainer.run()
@@ -328,8 +328,7 @@ def start_from(model: Model, name: str) -> None:
         UsageError: it is another family or of other sizes.
         CheckpointError: it cannot be loaded.
     """
-    run = RunFolder(Path(name))
-    other = load(str(run.model) if run.recipe.is_file() else name)
+    other = _load_run(name)
     if other.family != model.family:
         raise UsageError(f"start_from names '{name}', which is of the family {other.family}, not {model.family}")
     weights, ours = other.state_dict(), model.state_dict()
@@ -341,11 +340,23 @@ def start_from(model: Model, name: str) -> None:
     model.load_state_dict({**ours, **weights})
 
 
-def _train_tokenizer(recipe: Recipe, texts: Texts) -> Tokenizer:
-    """A tokenizer of the texts of training, for as many tokens a text as the network has places for."""
+def _tokenizer_for(recipe: Recipe, texts: Texts) -> Tokenizer:
+    """That of the network the run starts from; or one trained from the texts of training, for as many tokens a text as
+    the network has places for.
+    """
     from vitrail.text.train import train_tokenizer
 
+    if recipe.start_from:
+        other = _load_run(recipe.start_from)
+        if isinstance(other, ImageText) and other.tokenizer is not None:
+            return other.tokenizer
     return train_tokenizer(texts.corpus(), texts.vocabulary, recipe.model.config().text.context)
+
+
+def _load_run(name: str) -> Model:
+    """What `vitrail.load` loads, or a finished run's network."""
+    run = RunFolder(Path(name))
+    return load(str(run.model) if run.recipe.is_file() else name)
 
 
 def _test_batches(source: Source, size: int, rank: int, world: int) -> Iterator[tuple[Batch, int]]:
