@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.mapped import release
+from vitrail.checkpoints.tokenizers import write_files
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
+from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.text.tokenizer import Tokenizer
 
@@ -202,8 +204,9 @@ class Layout(ABC):
         return None
 
     def write_tokenizer(self, model: Model) -> dict[str, str]:
-        """Files that say so, by name: {"tokenizer.json": "…", …}; {} where the publisher keeps none."""
-        return {}
+        """Files beside the weights that turn texts into ids: name -> content; {} for a network without a tokenizer."""
+        tokenizer = model.tokenizer if isinstance(model, ImageText) else None
+        return {} if tokenizer is None else write_files(tokenizer)
 
     def can_write(self, config: Any) -> bool:
         """Whether a network of this config belongs here, where a library has several layouts for one family."""

@@ -83,6 +83,39 @@ def write_activation(name: str) -> str:
     return next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == name)
 
 
+def read_encoder(
+    said: Mapping[str, Any],
+    *,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    mlp_width: int = 3072,
+    activation: str = "gelu",
+    norm_eps: float = 1e-12,
+) -> dict[str, Any]:
+    """The fields that the config of every transformer has; what is left out is as given, or as in BERT-Base."""
+    return {
+        "width": said.get("hidden_size", width),
+        "depth": said.get("num_hidden_layers", depth),
+        "heads": said.get("num_attention_heads", heads),
+        "mlp_width": said.get("intermediate_size", mlp_width),
+        "activation": read_activation(said.get("hidden_act", activation)),
+        "norm_eps": said.get("layer_norm_eps", norm_eps),
+    }
+
+
+def write_encoder(config: Any) -> dict[str, Any]:
+    """These fields as transformers names them."""
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp_width,
+        "hidden_act": write_activation(config.activation),
+        "layer_norm_eps": config.norm_eps,
+    }
+
+
 def read_size(size: int | list[int] | tuple[int, int]) -> int | tuple[int, int]:
     """An image or patch size: one number, or [height, width], which becomes one number when both are equal."""
     sides = (size, size) if isinstance(size, int) else tuple(size)

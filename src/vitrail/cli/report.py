@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -78,6 +78,16 @@ class Report:
         with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
             task = bar.add_task("", total=self.total)
             yield lambda: bar.advance(task)
+
+
+def show_whole(result: Result, failures: Iterable[Any], *, as_json: bool) -> int:
+    """Show one result of many inputs, and what could not be done on standard error; gives the exit code back."""
+    failed = [fail(failure.error) for failure in failures]
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result)
+    return 1 if failed else 0
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitrail.cli import options
-from vitrail.cli.door import fail
-from vitrail.cli.report import print_json, progress_bar
+from vitrail.cli.report import print_json, progress_bar, show_whole
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,13 +49,7 @@ def index(
             device=device,
             progress=progress,
         )
-    for failure in indexed.failures:
-        fail(failure.error)
-    if as_json:
-        print_json(indexed.to_dict())
-    else:
-        print(indexed)
-    raise typer.Exit(1 if indexed.failures else 0)
+    raise typer.Exit(show_whole(indexed, indexed.failures, as_json=as_json))
 
 
 def search(

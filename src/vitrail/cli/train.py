@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from vitrail.cli import options
-from vitrail.cli.door import fail
-from vitrail.cli.report import print_json, progress_bar
+from vitrail.cli.report import print_json, progress_bar, show_whole
 
 
 class Method(StrEnum):
@@ -113,10 +112,4 @@ def finetune(
             device=device,
             progress=progress,
         )
-    for failure in tuned.left_out:
-        fail(failure.error)
-    if as_json:
-        print_json(tuned.to_dict())
-    else:
-        print(tuned)
-    raise typer.Exit(1 if tuned.left_out else 0)
+    raise typer.Exit(show_whole(tuned, tuned.left_out, as_json=as_json))

@@ -15,7 +15,7 @@ from vitrail.models.bert import BERT, BERTConfig
 from vitrail.models.clip_resnet import CLIPResNet, CLIPResNetConfig
 from vitrail.models.image_text import ImageText
 from vitrail.nn.mlp import MLP
-from vitrail.nn.patches import PatchEmbedding, pair, prepend, resize_positions
+from vitrail.nn.patches import PatchEmbedding, pair, patch_grid, prepend, resize_positions
 from vitrail.nn.transformer import Block
 
 
@@ -50,8 +50,7 @@ class CLIPImageConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches in a picture of `image_size`."""
-        (height, width), (patch_height, patch_width) = pair(self.image_size), pair(self.patch_size)
-        return height // patch_height, width // patch_width
+        return patch_grid(self.image_size, self.patch_size)
 
 
 @dataclass(frozen=True)

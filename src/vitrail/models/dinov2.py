@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitrail.models.model import Model
 from vitrail.models.vit import initialise
 from vitrail.nn.mlp import MLP, SwiGLU
-from vitrail.nn.patches import PatchEmbedding, pair, prepend, resize_positions
+from vitrail.nn.patches import PatchEmbedding, pair, patch_grid, prepend, resize_positions
 from vitrail.nn.transformer import Block
 
 
@@ -63,8 +63,7 @@ class DINOv2Config:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches in a picture of `image_size`."""
-        (height, width), (patch_height, patch_width) = pair(self.image_size), pair(self.patch_size)
-        return height // patch_height, width // patch_width
+        return patch_grid(self.image_size, self.patch_size)
 
 
 class DINOv2(Model):

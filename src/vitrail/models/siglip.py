@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vitrail.models.image_text import ImageText
 from vitrail.nn.attention import Attention
 from vitrail.nn.mlp import MLP
-from vitrail.nn.patches import PatchEmbedding, pair, resize_positions
+from vitrail.nn.patches import PatchEmbedding, pair, patch_grid, resize_positions
 from vitrail.nn.transformer import Block
 
 
@@ -51,8 +51,7 @@ class SigLIPImageConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of whole patches in a picture of `image_size`."""
-        (height, width), (patch_height, patch_width) = pair(self.image_size), pair(self.patch_size)
-        return height // patch_height, width // patch_width
+        return patch_grid(self.image_size, self.patch_size)
 
 
 @dataclass(frozen=True)

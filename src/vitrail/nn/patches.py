@@ -10,6 +10,12 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
+def patch_grid(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of whole patches in a picture, both sizes in pixels."""
+    (height, width), (patch_height, patch_width) = pair(image_size), pair(patch_size)
+    return height // patch_height, width // patch_width
+
+
 class PatchEmbedding(nn.Module):
     """Cut a picture into patches and project each to a token: x_p E. Dosovitskiy et al. 2021 (2010.11929), eq. 1.
 

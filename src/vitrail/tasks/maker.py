@@ -14,6 +14,7 @@ from vitrail.checkpoints.box import box_names
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.open import printable
 from vitrail.models.model import Model
+from vitrail.tasks import zero_shot
 from vitrail.tasks.models import DEFAULT_MODEL, get_model, name_of
 from vitrail.tasks.store import Maker, Store
 
@@ -26,8 +27,7 @@ _probes: WeakKeyDictionary[Model, np.ndarray] = WeakKeyDictionary()
 
 def default_index_model() -> str:
     """The network that indexes where none is named: one that understands words, if it is in the box."""
-    words = "emoji/clip-nano"
-    return words if words in box_names() else DEFAULT_MODEL
+    return zero_shot.DEFAULT_MODEL if zero_shot.DEFAULT_MODEL in box_names() else DEFAULT_MODEL
 
 
 def image_vectors(model: Model, images: Tensor) -> Tensor:

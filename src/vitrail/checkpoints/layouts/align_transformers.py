@@ -10,7 +10,7 @@ from PIL import Image
 from vitrail.checkpoints.layout import Description, Published, Row
 from vitrail.checkpoints.layouts.bert_transformers import bert_rows, read_bert, write_bert
 from vitrail.checkpoints.layouts.efficientnet_transformers import block_rows, read_fields, write_fields
-from vitrail.checkpoints.tokenizers import read_wordpiece, write_files
+from vitrail.checkpoints.tokenizers import read_wordpiece
 from vitrail.checkpoints.transformers import TransformersLayout
 from vitrail.imaging.preprocess import Crop, Preprocess, Resize
 from vitrail.models.align import ALIGN, ALIGNConfig
@@ -98,8 +98,3 @@ class ALIGNTransformers(TransformersLayout):
     def read_tokenizer(self, description: Description, config: ALIGNConfig) -> Tokenizer | None:
         """As transformers' BertTokenizer. What fills up is masked, so that texts stay as short as they are."""
         return read_wordpiece(description.tokenizer_files, min(config.text.context, MOST_TOKENS))
-
-    def write_tokenizer(self, model: Model) -> dict[str, str]:
-        """tokenizer.json and tokenizer_config.json."""
-        assert isinstance(model, ALIGN)
-        return {} if model.tokenizer is None else write_files(model.tokenizer)

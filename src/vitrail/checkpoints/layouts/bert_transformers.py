@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.checkpoints.layout import Joined, Row
-from vitrail.checkpoints.transformers import read_activation, write_activation
+from vitrail.checkpoints.transformers import read_encoder, write_encoder
 from vitrail.models.bert import BERTConfig
 
 
@@ -13,12 +13,7 @@ def read_bert(said: Mapping[str, Any], *, pooler: bool) -> BERTConfig:
     return BERTConfig(
         vocabulary=said.get("vocab_size", 30522),
         context=said.get("max_position_embeddings", 512),
-        width=said.get("hidden_size", 768),
-        depth=said.get("num_hidden_layers", 12),
-        heads=said.get("num_attention_heads", 12),
-        mlp_width=said.get("intermediate_size", 3072),
-        activation=read_activation(said.get("hidden_act", "gelu")),
-        norm_eps=said.get("layer_norm_eps", 1e-12),
+        **read_encoder(said),
         pad=said.get("pad_token_id", 0),
         types=said.get("type_vocab_size", 2),
         pooler=pooler,
@@ -30,12 +25,7 @@ def write_bert(config: BERTConfig) -> dict[str, Any]:
     return {
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.context,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp_width,
-        "hidden_act": write_activation(config.activation),
-        "layer_norm_eps": config.norm_eps,
+        **write_encoder(config),
         "pad_token_id": config.pad,
         "type_vocab_size": config.types,
     }

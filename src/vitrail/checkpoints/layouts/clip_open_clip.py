@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, Joined, Layout, Published, Row, Transposed
 from vitrail.checkpoints.preprocessors import CLIP_MEAN, CLIP_STD, from_open_clip, to_open_clip
-from vitrail.checkpoints.tokenizers import read_clip, write_files
+from vitrail.checkpoints.tokenizers import read_clip
 from vitrail.checkpoints.transformers import read_size, write_size
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Crop, Preprocess, Resize
@@ -304,11 +304,6 @@ class CLIPOpenCLIP(Layout):
             return None  # other tokens than the files say
         pad = None if text.get("hf_tokenizer_name") else 0
         return read_clip(description.tokenizer_files, config.text.context, pad=pad, fixed=True)
-
-    def write_tokenizer(self, model: Model) -> dict[str, str]:
-        """tokenizer.json and tokenizer_config.json."""
-        assert isinstance(model, CLIP)
-        return {} if model.tokenizer is None else write_files(model.tokenizer)
 
 
 def _image_rows() -> list[Row]:

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, Joined, Published, Row
 from vitrail.checkpoints.preprocessors import CLIP_MEAN, CLIP_STD, from_transformers
-from vitrail.checkpoints.tokenizers import read_clip, write_files
+from vitrail.checkpoints.tokenizers import read_clip
 from vitrail.checkpoints.transformers import (
     TransformersLayout,
-    read_activation,
+    read_encoder,
     read_size,
-    write_activation,
+    write_encoder,
     write_size,
 )
 from vitrail.errors import CheckpointError
@@ -30,12 +30,7 @@ def image_config(said: Mapping[str, Any]) -> CLIPImageConfig:
         image_size=read_size(said.get("image_size", 224)),
         patch_size=read_size(said.get("patch_size", 32)),
         channels=said.get("num_channels", 3),
-        width=said.get("hidden_size", 768),
-        depth=said.get("num_hidden_layers", 12),
-        heads=said.get("num_attention_heads", 12),
-        mlp_width=said.get("intermediate_size", 3072),
-        activation=read_activation(said.get("hidden_act", "quick_gelu")),
-        norm_eps=said.get("layer_norm_eps", 1e-5),
+        **read_encoder(said, activation="quick_gelu", norm_eps=1e-5),
     )
 
 
@@ -58,12 +53,7 @@ def write_image_config(config: CLIPImageConfig, width: int, model_type: str) -> 
         "image_size": write_size(config.image_size),
         "patch_size": write_size(config.patch_size),
         "num_channels": config.channels,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp_width,
-        "hidden_act": write_activation(config.activation),
-        "layer_norm_eps": config.norm_eps,
+        **write_encoder(config),
         "projection_dim": width,
     }
 
@@ -153,12 +143,7 @@ class CLIPTransformers(TransformersLayout):
             CLIPTextConfig(
                 vocabulary=text.get("vocab_size", 49408),
                 context=text.get("max_position_embeddings", 77),
-                width=text.get("hidden_size", 512),
-                depth=text.get("num_hidden_layers", 12),
-                heads=text.get("num_attention_heads", 8),
-                mlp_width=text.get("intermediate_size", 2048),
-                activation=read_activation(text.get("hidden_act", "quick_gelu")),
-                norm_eps=text.get("layer_norm_eps", 1e-5),
+                **read_encoder(text, width=512, heads=8, mlp_width=2048, activation="quick_gelu", norm_eps=1e-5),
                 end=None if end == LEGACY_END else end,
             ),
             config.get("projection_dim", 512),
@@ -182,12 +167,7 @@ class CLIPTransformers(TransformersLayout):
                 "model_type": "clip_text_model",
                 "vocab_size": text.vocabulary,
                 "max_position_embeddings": text.context,
-                "hidden_size": text.width,
-                "num_hidden_layers": text.depth,
-                "num_attention_heads": text.heads,
-                "intermediate_size": text.mlp_width,
-                "hidden_act": write_activation(text.activation),
-                "layer_norm_eps": text.norm_eps,
+                **write_encoder(text),
                 "projection_dim": width,
                 "eos_token_id": LEGACY_END if text.end is None else text.end,
             },
@@ -220,8 +200,3 @@ class CLIPTransformers(TransformersLayout):
     def read_tokenizer(self, description: Description, config: Any) -> Tokenizer | None:
         """As transformers' CLIPTokenizer; what stands behind a text's end is never seen, so that texts stay short."""
         return read_clip(description.tokenizer_files, config.text.context)
-
-    def write_tokenizer(self, model: Model) -> dict[str, str]:
-        """tokenizer.json and tokenizer_config.json."""
-        assert isinstance(model, CLIP)
-        return {} if model.tokenizer is None else write_files(model.tokenizer)

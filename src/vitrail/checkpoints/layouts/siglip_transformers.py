@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, OneNumber, Published, Row
 from vitrail.checkpoints.layouts.clip_transformers import block_rows
-from vitrail.checkpoints.tokenizers import read_siglip, write_files
-from vitrail.checkpoints.transformers import TransformersLayout, read_activation, read_size, write_activation
+from vitrail.checkpoints.tokenizers import read_siglip
+from vitrail.checkpoints.transformers import TransformersLayout, read_encoder, read_size, write_encoder
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import HALF
 from vitrail.models.model import Model
@@ -19,6 +19,7 @@ _SIZES: dict[str, dict[str, Any]] = {  # the fields that both towers have
     "so400m": {"width": 1152, "depth": 27, "heads": 16, "mlp_width": 4304},  # Alabdulmohsin et al. 2023 (2305.13035)
     "giant-opt": {"width": 1536, "depth": 40, "heads": 16, "mlp_width": 6144},
 }
+_USUAL: dict[str, Any] = {"activation": "gelu_pytorch_tanh", "norm_eps": 1e-6}  # where transformers differs from BERT
 _ENGLISH, _MULTILINGUAL, _GEMMA = 32000, 250000, 256000  # vocabularies
 
 
@@ -79,12 +80,12 @@ class SigLIPTransformers(TransformersLayout):
                 image_size=read_size(image.get("image_size", 224)),
                 patch_size=read_size(image.get("patch_size", 16)),
                 channels=image.get("num_channels", 3),
-                **_read_tower(image),
+                **read_encoder(image, **_USUAL),
             ),
             SigLIPTextConfig(
                 vocabulary=text.get("vocab_size", 32000),
                 context=text.get("max_position_embeddings", 64),
-                **_read_tower(text),
+                **read_encoder(text, **_USUAL),
             ),
         )
 
@@ -101,14 +102,14 @@ class SigLIPTransformers(TransformersLayout):
                 "image_size": image.image_size,
                 "patch_size": image.patch_size,
                 "num_channels": image.channels,
-                **_write_tower(image),
+                **write_encoder(image),
             },
             "text_config": {
                 "model_type": "siglip_text_model",
                 "vocab_size": text.vocabulary,
                 "max_position_embeddings": text.context,
                 "projection_size": model.config.width,
-                **_write_tower(text),
+                **write_encoder(text),
             },
         }
 
@@ -137,31 +138,3 @@ class SigLIPTransformers(TransformersLayout):
     def read_tokenizer(self, description: Description, config: SigLIPConfig) -> Tokenizer | None:
         """As transformers' SiglipTokenizer, or SigLIP 2's; filled up to the context, for the last token is read."""
         return read_siglip(description.tokenizer_files, config.text.context)
-
-    def write_tokenizer(self, model: Model) -> dict[str, str]:
-        """tokenizer.json and tokenizer_config.json."""
-        assert isinstance(model, SigLIP)
-        return {} if model.tokenizer is None else write_files(model.tokenizer)
-
-
-def _read_tower(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that both towers have."""
-    return {
-        "width": said.get("hidden_size", 768),
-        "depth": said.get("num_hidden_layers", 12),
-        "heads": said.get("num_attention_heads", 12),
-        "mlp_width": said.get("intermediate_size", 3072),
-        "activation": read_activation(said.get("hidden_act", "gelu_pytorch_tanh")),
-        "norm_eps": said.get("layer_norm_eps", 1e-6),
-    }
-
-
-def _write_tower(config: SigLIPImageConfig | SigLIPTextConfig) -> dict[str, Any]:
-    return {
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp_width,
-        "hidden_act": write_activation(config.activation),
-        "layer_norm_eps": config.norm_eps,
-    }

@@ -9,9 +9,9 @@ from vitrail.checkpoints.layout import Description, Joined, Published, Row
 from vitrail.checkpoints.transformers import (
     TransformersLayout,
     labels_config,
-    read_activation,
+    read_encoder,
     read_size,
-    write_activation,
+    write_encoder,
     write_size,
 )
 from vitrail.errors import CheckpointError
@@ -118,13 +118,8 @@ class ViTTransformers(TransformersLayout):
             "image_size": read_size(config.get("image_size", 224)),
             "patch_size": read_size(config.get("patch_size", 16)),
             "channels": config.get("num_channels", 3),
-            "width": config.get("hidden_size", 768),
-            "depth": config.get("num_hidden_layers", 12),
-            "heads": config.get("num_attention_heads", 12),
-            "mlp_width": config.get("intermediate_size", 3072),
+            **read_encoder(config),
             "classes": head[0],
-            "activation": read_activation(config.get("hidden_act", "gelu")),
-            "norm_eps": config.get("layer_norm_eps", 1e-12),
             "qkv_bias": config.get("qkv_bias", True),
             "pooler": pooler,
         }
@@ -142,12 +137,7 @@ class ViTTransformers(TransformersLayout):
             "image_size": write_size(config.image_size),
             "patch_size": write_size(config.patch_size),
             "num_channels": config.channels,
-            "hidden_size": config.width,
-            "num_hidden_layers": config.depth,
-            "num_attention_heads": config.heads,
-            "intermediate_size": config.mlp_width,
-            "hidden_act": write_activation(config.activation),
-            "layer_norm_eps": config.norm_eps,
+            **write_encoder(config),
             "qkv_bias": config.qkv_bias,
             **(labels_config(model) if config.classes else {}),
         }
