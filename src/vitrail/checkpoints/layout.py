@@ -25,7 +25,6 @@ from vitrail.checkpoints.mapped import release
 from vitrail.checkpoints.tokenizers import write_files
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
-from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.text.tokenizer import Tokenizer
 
@@ -205,8 +204,7 @@ class Layout(ABC):
 
     def write_tokenizer(self, model: Model) -> dict[str, str]:
         """Files beside the weights that turn texts into ids: name -> content; {} for a network without a tokenizer."""
-        tokenizer = model.tokenizer if isinstance(model, ImageText) else None
-        return {} if tokenizer is None else write_files(tokenizer)
+        return {} if model.tokenizer is None else write_files(model.tokenizer)
 
     def can_write(self, config: Any) -> bool:
         """Whether a network of this config belongs here, where a library has several layouts for one family."""
@@ -244,7 +242,7 @@ def to_ours(
         CheckpointError: tensors are missing, misshapen, left over or no floats; the sentence names them.
     """
     bare = not any(name.startswith(layout.base_prefix) for name in shapes)  # a backbone saved without a head
-    ours = model.state_dict()
+    ours = model.weights()
     wanted = {name: tuple(tensor.shape) for name, tensor in ours.items()}
     plan = find_rows(wanted, layout.rows(model.config))
     if bare:
@@ -289,7 +287,7 @@ def to_ours(
 
 def to_theirs(layout: Layout, model: Model) -> dict[str, Tensor]:
     """Our model's tensors under the publisher's names."""
-    state = model.state_dict()
+    state = model.weights()
     with_head = not isinstance(model.head, torch.nn.Identity)
     theirs: dict[str, Tensor] = {}
     for name, spellings in find_rows(state, layout.rows(model.config)).items():

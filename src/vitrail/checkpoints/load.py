@@ -15,7 +15,6 @@ from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.engines import prepare
 from vitrail.errors import CheckpointError, UsageError
-from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model, Origin
 from vitrail.text.tokenizer import Tokenizer
 
@@ -63,7 +62,7 @@ def load(
     _assign(model, weights, where, dtype or torch.float32)
     model.eval()
     model.preprocess = read_preprocess(layout, checkpoint, model.config)
-    if isinstance(model, ImageText):
+    if model.reads:
         model.tokenizer = read_tokenizer(layout, checkpoint, model.config)
     model.origin = Origin(checkpoint.name, layout.library, checkpoint.licence, prepare(model, engine))
     return model
@@ -166,12 +165,12 @@ def _is_a(value: object, kind: Any) -> bool:
 
 def _assign(model: Model, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
     """Put the weights in the place of the meta tensors, without a second copy where device and dtype are theirs."""
-    for name, tensor in model.state_dict().items():
+    for name, tensor in model.weights().items():
         if name not in weights:  # a counter the checkpoint lacks
             weights[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
         wanted = dtype if weights[name].is_floating_point() else weights[name].dtype
         weights[name] = weights[name].to(device, wanted)
-    model.load_state_dict(weights, assign=True)
+    model.assign(weights)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

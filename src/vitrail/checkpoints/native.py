@@ -9,7 +9,6 @@ from vitrail import registry
 from vitrail.checkpoints.layout import Description, Layout, Published, Row
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
-from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.text.tokenizer import Tokenizer
 
@@ -77,8 +76,7 @@ class NativeLayout(Layout):
 
     def write_tokenizer(self, model: Model) -> dict[str, str]:
         """What goes into the header."""
-        tokenizer = model.tokenizer if isinstance(model, ImageText) else None
-        return {} if tokenizer is None else {"tokenizer": tokenizer.to_json()}
+        return {} if model.tokenizer is None else {"tokenizer": model.tokenizer.to_json()}
 
 
 def _made(kind: Any, said: Any) -> Any:

@@ -50,7 +50,7 @@ def save(model: Model, path: str | Path, *, layout: str | None = None, notes: Ma
     if library == "vitrail":
         native = NativeLayout(model.family)
         header = {**(notes or {}), "vitrail": json.dumps(native.write_config(model)), **native.write_tokenizer(model)}
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in model.weights().items()}
         if path.suffix == ".safetensors":
             with _reported(path), appearing(path, CheckpointError) as scratch:
                 path.parent.mkdir(parents=True, exist_ok=True)

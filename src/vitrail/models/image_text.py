@@ -1,13 +1,13 @@
 """What networks that put pictures and texts into one space have in common."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError
 from vitrail.models.model import Model
-from vitrail.text.tokenizer import Tokenizer
 
 
 class ImageText(Model):
@@ -17,12 +17,11 @@ class ImageText(Model):
     users call, by open_clip's names.
 
     Attributes:
-        tokenizer: texts -> ids, the checkpoint's own; a network built in Python has none until one is set.
         logit_scale: (), ln of the factor that cosines are multiplied by (Radford et al. 2021, 2103.00020, §2.3).
         logit_bias: () or None, what is added to them (SigLIP: Zhai et al. 2023, 2303.15343, algorithm 1).
     """
 
-    tokenizer: Tokenizer | None = None
+    reads: ClassVar[bool] = True
     logit_scale: Tensor
     logit_bias: Tensor | None
     head: nn.Module

@@ -1,11 +1,13 @@
 """What every family's module carries besides its mathematics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from vitrail.imaging.preprocess import Preprocess
+from vitrail.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Model(nn.Module):
         preprocess: pictures -> (B, C, H, W) float32, exactly as the checkpoint's own preprocessor does it.
         head: what turns the pooled vector into logits; the identity where there are no classes.
         labels: a name for each class, or None where the checkpoint names none.
+        reads: whether it reads texts.
+        tokenizer: texts -> ids, the checkpoint's own, where it reads any; a network built in Python has none until one
+            is set.
+        tied: its weights that are another of its weights, under a second name: {"head.weight": "tokens.weight"}. A file
+            holds them once.
         origin: where it was loaded from; None for a model built in Python.
     """
 
@@ -42,7 +49,27 @@ class Model(nn.Module):
     preprocess: Preprocess
     head: nn.Module
     labels: tuple[str, ...] | None = None
+    reads: ClassVar[bool] = False
+    tokenizer: Tokenizer | None = None
+    tied: Mapping[str, str] = {}
     origin: Origin | None = None
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state without the second names of tied weights: what a file holds."""
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in self.tied}
+
+    def assign(self, weights: Mapping[str, Tensor]) -> None:
+        """Take these tensors, by the names of `weights`, for the network's own, and tie what is tied.
+
+        Raises:
+            RuntimeError: one is missing, left over or misshapen.
+        """
+        self.load_state_dict(
+            {**weights, **{second: weights[first] for second, first in self.tied.items()}}, assign=True
+        )
+        for second, first in self.tied.items():
+            owner, _, name = second.rpartition(".")
+            setattr(self.get_submodule(owner), name, self.get_parameter(first))
 
     def features(self, images: Tensor) -> Tensor:
         """The final tokens (B, N, D), class and register tokens first; or (B, C, H, W) for a convolutional network."""

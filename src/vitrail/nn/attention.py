@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.nn.cache import KeyValues
+
 
 class Attention(nn.Module):
     """Multi-head self-attention: softmax(Q Kᵀ / √d) V in every head. Vaswani et al. 2017 (1706.03762), §3.2.
@@ -29,7 +31,9 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False, past: KeyValues | None = None
+    ) -> Tensor:
         """(B, N, D) -> (B, N, D).
 
         Args:
@@ -37,16 +41,27 @@ class Attention(nn.Module):
             mask: bool, True where a token may be attended to, of any shape that broadcasts to (B, heads, N, N):
                 (B, 1, 1, N) hides the filling behind short texts. Every row must keep one token.
             causal: whether a token sees only itself and those before it (§3.2.3).
+            past: the keys and values of tokens read earlier, which these see too and are added to. `mask` is then of
+                a shape that broadcasts to (B, heads, N, past and N), and `causal` is said by it.
         """
         queries, keys, values = self._split(tokens)
+        if past is not None:
+            keys, values = past.extend(keys, values)
         if causal and mask is not None:
             mask, causal = mask & _causal_mask(tokens), False  # the fused product takes one or the other
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def weights(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """How much each token attends to each other: (B, N, D) -> (B, heads, N, N), float32, rows that sum to 1."""
+    def weights(
+        self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False, past: KeyValues | None = None
+    ) -> Tensor:
+        """How much each token attends to each other: (B, N, D) -> (B, heads, N, N), float32, rows that sum to 1.
+
+        With a `past` there are more columns: the tokens read earlier, and then these.
+        """
         queries, keys, _ = self._split(tokens)
+        if past is not None:
+            keys = past.with_keys(keys)
         scores = queries.float() @ keys.float().transpose(-1, -2) / queries.shape[-1] ** 0.5
         if causal:
             scores = scores.masked_fill(~_causal_mask(tokens), float("-inf"))

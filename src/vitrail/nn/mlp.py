@@ -23,10 +23,10 @@ class MLP(nn.Module):
 class SwiGLU(nn.Module):
     """A gated MLP: (SiLU(x W) ⊙ x V) W₂, W and V in one product. Shazeer 2020 (2002.05202), eq. 6."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 2 * hidden)
-        self.down = nn.Linear(hidden, width)
+        self.up = nn.Linear(width, 2 * hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.nn.attention import Attention
+from vitrail.nn.cache import KeyValues
 
 
 class LayerScale(nn.Module):
@@ -51,9 +52,11 @@ class Block(nn.Module):
         self.mlp = mlp
         self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """(B, N, D) -> (B, N, D); `mask` and `causal` as `Attention` takes them."""
-        tokens = tokens + self.scale1(self.attention(self.norm1(tokens), mask, causal))
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False, past: KeyValues | None = None
+    ) -> Tensor:
+        """(B, N, D) -> (B, N, D); `mask`, `causal` and `past` as `Attention` takes them."""
+        tokens = tokens + self.scale1(self.attention(self.norm1(tokens), mask, causal, past))
         return tokens + self.scale2(self.mlp(self.norm2(tokens)))
 
 
@@ -74,7 +77,9 @@ class PostNormBlock(nn.Module):
         self.mlp = mlp
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """(B, N, D) -> (B, N, D); `mask` and `causal` as `Attention` takes them."""
-        tokens = self.norm1(tokens + self.attention(tokens, mask, causal))
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, causal: bool = False, past: KeyValues | None = None
+    ) -> Tensor:
+        """(B, N, D) -> (B, N, D); `mask`, `causal` and `past` as `Attention` takes them."""
+        tokens = self.norm1(tokens + self.attention(tokens, mask, causal, past))
         return self.norm2(tokens + self.mlp(tokens))

@@ -18,7 +18,6 @@ from vitrail.checkpoints.load import load
 from vitrail.checkpoints.save import save
 from vitrail.data.source import Batch, Data, Source, Texts, scaling
 from vitrail.errors import UsageError, VitrailError
-from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.text.tokenizer import Tokenizer
 from vitrail.training.augment import Augmentation
@@ -268,14 +267,14 @@ class Trainer:
             return
         with torch.device("meta"):
             model = build_model(self.recipe.model.family, self.config)
-        model.load_state_dict(state, assign=True)
+        model.assign({name: state[name] for name in model.weights()})
         model.preprocess = scaling(picture_size(self.config))
         self._describe(model)
         save(model, self.folder.model, layout="vitrail")
 
     def _describe(self, model: Model) -> None:
         """Say of a network what its data says."""
-        if isinstance(model, ImageText):
+        if model.reads:
             model.tokenizer = self.tokenizer
         else:
             model.labels = self.data.labels
@@ -348,7 +347,7 @@ def _tokenizer_for(recipe: Recipe, texts: Texts) -> Tokenizer:
 
     if recipe.start_from:
         other = _load_run(recipe.start_from)
-        if isinstance(other, ImageText) and other.tokenizer is not None:
+        if other.tokenizer is not None:
             return other.tokenizer
     return train_tokenizer(texts.corpus(), texts.vocabulary, recipe.model.config().text.context)
 
