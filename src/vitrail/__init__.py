@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from vitrail.checkpoints.load import load
     from vitrail.checkpoints.save import convert, save
     from vitrail.tasks.analyze import analyze
+    from vitrail.tasks.ask import ask
+    from vitrail.tasks.caption import caption
+    from vitrail.tasks.chat import chat
     from vitrail.tasks.classify import classify
     from vitrail.tasks.duplicates import duplicates
     from vitrail.tasks.embed import embed
@@ -29,6 +32,9 @@ _LAZY = {
     "classify": "vitrail.tasks.classify",
     "embed": "vitrail.tasks.embed",
     "analyze": "vitrail.tasks.analyze",
+    "caption": "vitrail.tasks.caption",
+    "ask": "vitrail.tasks.ask",
+    "chat": "vitrail.tasks.chat",
     "index": "vitrail.tasks.index",
     "search": "vitrail.tasks.search",
     "duplicates": "vitrail.tasks.duplicates",
@@ -44,6 +50,9 @@ __all__ = [
     "VitrailError",
     "__version__",
     "analyze",
+    "ask",
+    "caption",
+    "chat",
     "classify",
     "convert",
     "duplicates",

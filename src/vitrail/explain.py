@@ -274,6 +274,8 @@ def _prefix_tokens(model: Model) -> int:
 
 def _grid_size(model: Model, pixels: Tensor) -> tuple[int, int]:
     """Rows and columns of a transformer's patches."""
+    if not hasattr(model, "patchify"):  # a Perceiver, whose latents lie nowhere
+        raise VitrailError(f"Attention cannot be rolled out through this {model.family}: it is not over all patches.")
     return model.patchify.grid(pixels)  # type: ignore[operator, union-attr]  # every transformer's tile of that name
 
 

@@ -184,3 +184,22 @@ def test_a_sheet_of_nothing_or_of_the_wrong_captions_is_refused():
         draw.sheet([])
     with pytest.raises(ValueError, match="2 captions do not go with 1"):
         draw.sheet([plain("red")], ["a", "b"])
+
+
+def test_chinese_is_wrapped_between_its_characters():
+    font = draw._font(15, "图中有青蛙")
+    text = "图中有一只青蛙和两个苹果，a frog and apples"
+    lines = draw._wrapped(text, font, 90)
+    assert len(lines) > 3
+    assert max(map(font.getlength, lines)) <= 90
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert not any("…" in line for line in lines)
+    assert draw._wrapped("a frog  and 两 个", font, 900) == ["a frog and 两 个"]
+
+
+def test_chinese_is_drawn_where_the_system_has_a_font_for_it():
+    if draw._chinese_font() is None:
+        pytest.skip("this system has no font with Chinese characters")
+    one, other = (np.asarray(draw.sheet([plain("red")], [text])) for text in ("青蛙", "苹果"))
+    assert one.shape == other.shape
+    assert (one != other).any()  # and not the same boxes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitrail.models.vit import ViT, ViTConfig
-from vitrail.nn.attention import Attention, watch_attention
+from vitrail.nn.attention import Attention, attend, watch_attention
 
 SMALL = ViTConfig(image_size=32, patch_size=8, width=24, depth=3, heads=3, mlp_width=48, classes=5)
 
@@ -32,6 +32,20 @@ def test_the_definition(heads, head_width, batch, tokens, qkv_bias):
         scores = queries[..., columns] @ keys[..., columns].transpose(1, 2) / head_width**0.5
         mixed.append(scores.softmax(-1) @ values[..., columns])
     torch.testing.assert_close(attention(x), attention.out(torch.cat(mixed, -1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_one_query_is_the_last_of_many(dtype, grouped, masked):
+    queries, keys, values = (torch.randn(2, 2 if grouped and part else 4, 9, 8).to(dtype) for part in range(3))
+    mask = (torch.rand(2, 1, 9, 9) < 0.5) | torch.eye(9, dtype=torch.bool) if masked else None
+    many = attend(queries, keys, values, mask, grouped=grouped)
+    last = None if mask is None else mask[:, :, -1:]
+    one = attend(queries[:, :, -1:], keys, values, last, grouped=grouped)
+    assert one.dtype == many.dtype == dtype
+    torch.testing.assert_close(one, many[:, :, -1:], rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 
 @torch.no_grad()

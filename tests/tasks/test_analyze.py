@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.parrot import Parrot, parrot
 from tests.pictures import EXAMPLES, noise, odd_pictures, photograph, turned
 from tests.reading import Colours, tiny_clip
 from vitrail.errors import ImageError, UsageError, VitrailError
@@ -470,3 +471,66 @@ def test_labels_are_read_once_for_many_pictures():
     assert isinstance(broken, Failure)
     assert first.labels == second.labels
     assert sum(model.texts_read) == 2
+
+
+def test_a_network_that_writes_adds_a_description_and_answers():
+    red = Image.new("RGB", (64, 48), "red")
+    analysis = analyze(red, model=transformer(), talker=parrot(), questions=["what?", "shout", "什么？"])
+    assert analysis.caption is not None
+    assert (analysis.caption.text, analysis.caption.model) == ("red 1", "parrot")
+    assert [answer.text for answer in analysis.answers] == ["red 1", "red 1 !", "红 1"]
+    assert analysis.model == "vit"
+    said = json.loads(json.dumps(analysis.to_dict()))
+    assert said["caption"]["text"] == "red 1"
+    assert [answer["question"] for answer in said["answers"]] == ["what?", "shout", "什么？"]
+    page = Page(analysis.to_html())
+    assert "In words red 1 what? red 1 shout red 1 !" in page.text
+    assert "Written by parrot" in page.text
+    assert "“red 1” (parrot)" in str(analysis)
+    assert "shout red 1 !" in str(analysis)
+    plain = analyze(red, model=transformer())
+    assert "In words" not in Page(plain.to_html()).text
+    assert not {"caption", "answers"} & plain.to_dict().keys()
+    assert analysis.draw().height > plain.draw().height
+    assert analysis.caption.draw().size[0] > 480
+
+
+def test_a_network_that_writes_may_be_named_as_the_model():
+    analysis = analyze(CAT, model=parrot(), language="zh")
+    assert analysis.model == "efficientnet-lite0"
+    assert analysis.caption is not None
+    assert analysis.caption.language == "zh"
+    assert analyze(flags(), model=parrot(), labels=["a cat", "a dog"]).model == "emoji/clip-nano"
+    with pytest.raises(UsageError, match="'parrot' writes, and so does the talker"):
+        analyze(CAT, model=parrot(), talker=parrot())
+
+
+def test_talking_that_makes_no_sense():
+    for more, said in (
+        ({"talker": transformer()}, "writes nothing"),
+        ({"talker": parrot(), "questions": [""]}, "the question is empty"),
+        ({"talker": parrot(), "questions": "what?"}, "a list of texts"),
+        ({"talker": parrot(), "questions": ["what? " * 60]}, "leave no room"),
+        ({"talker": parrot(), "language": "fr"}, "no language 'fr'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            analyze(CAT, model=transformer(), **more)
+
+
+def test_what_a_network_wrote_is_only_ever_text():
+    talker = parrot()
+    question = "<script>alert(1)</script> {{ 7 * 7 }}"
+    page = Page(analyze(CAT, model=transformer(), talker=talker, questions=[question]).to_html())
+    assert "script" not in page.tags
+    assert question in page.text
+
+
+def test_a_talker_that_fails_on_a_picture_fails_on_that_one():
+    class Broken(Parrot):
+        def start(self, pixels, rows=1):
+            raise RuntimeError("too much")
+
+    talker = Broken(parrot().config).eval()
+    talker.preprocess, talker.tokenizer = parrot().preprocess, parrot().tokenizer
+    with pytest.raises(ImageError, match=r"cat\.jpg: 'parrot' cannot run on it \(too much\)"):
+        analyze(CAT, model=transformer(), talker=talker)

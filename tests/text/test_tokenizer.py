@@ -61,6 +61,19 @@ def test_decoding_leaves_out_what_is_no_text():
 
 
 @pytest.mark.parametrize("fixed", [True, False])
+def test_a_plain_text_has_nothing_around_it_and_is_never_cut(fixed):
+    tokenizer = Tokenizer(backend(), context=4, pad=0, fixed=fixed)
+    assert tokenizer.plain("a red cat dog ! red") == [4, 5, 6, 7, 8, 5]
+    assert tokenizer.plain("<start> a") == [1, 4]
+    assert tokenizer.plain("") == []
+    assert tokenizer("a red cat dog").tolist() == [[1, 4, 5, 2]]
+    assert pickle.loads(pickle.dumps(tokenizer)).plain("a red cat dog !") == [4, 5, 6, 7, 8]
+    for odd in (3, None, "a\ud800"):
+        with pytest.raises(UsageError, match="is no text"):
+            tokenizer.plain(odd)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
 def test_it_comes_back_from_its_json(fixed):
     tokenizer = Tokenizer(backend(), context=7, pad=8, fixed=fixed)
     again = Tokenizer.from_json(tokenizer.to_json())

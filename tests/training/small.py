@@ -38,6 +38,18 @@ PAIRS: dict[str, Any] = {
     "precision": "fp32",
 }
 
+TALK: dict[str, Any] = {
+    **SMALL,
+    "model": {
+        "family": "vit-gpt",
+        "image": {"image_size": 24, "patch_size": 6, **TOWER},
+        "text": {"context": 96, **TOWER},
+    },
+    "data": {"source": "talk", "generated": 12, "test_length": 6, "count": [1, 2], "vocabulary": 400},
+    "objective": {"name": "talking", "max_new_tokens": 12},
+    "batch_size": 8,
+}
+
 
 def small(**changes: Any) -> Recipe:
     """The small recipe with other keys; a dictionary changes only the keys of a section that it names."""
@@ -47,6 +59,11 @@ def small(**changes: Any) -> Recipe:
 def pairs(**changes: Any) -> Recipe:
     """The same for the recipe that learns from pairs."""
     return parse_recipe(_changed(PAIRS, changes))
+
+
+def talk(**changes: Any) -> Recipe:
+    """The same for the recipe that learns from conversations."""
+    return parse_recipe(_changed(TALK, changes))
 
 
 def _changed(raw: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Losses against their closed forms."""
 
 import math
+from dataclasses import replace
 
 import torch
 
+from tests.training.small import small
 from vitrail.training.objectives import ClassificationSection, PresenceSection
 
 
@@ -21,4 +23,6 @@ def test_presence_sums_over_classes():
     section = PresenceSection(name="presence", positive_weight=2.0)
     loss = section.loss(torch.zeros(5, 4), torch.eye(4)[[0, 1, 2, 3, 0]])
     torch.testing.assert_close(loss, torch.tensor((3 + 2) * math.log(2)))
-    assert section.said(torch.tensor([1.0, -1.0, 3.0]), ["a", "b", "c"]) == ("c", "a")
+    data = replace(small().data.open((24, 24)), labels=("a", "b", "c"))
+    assert section.said(torch.tensor([1.0, -1.0, 3.0]), data) == ("c", "a")
+    assert section.right(torch.tensor([0.0, 1.0, 1.0]), data) == ("b", "c")

@@ -168,6 +168,10 @@ class Layout(ABC):
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """Whether this config.json is of this layout and family."""
 
+    def fits(self, shapes: Shapes) -> bool:
+        """Whether the tensors are, by their names, where a config.json may be of several families."""
+        return True
+
     @abstractmethod
     def read_config(self, description: Description) -> Any:
         """The publisher's config -> ours. KeyError, TypeError and ValueError are reported as a broken config."""

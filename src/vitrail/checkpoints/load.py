@@ -74,7 +74,7 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
     if "vitrail" in config:
         return NativeLayout.of(config, checkpoint.name)
     for layout in registry.layouts():
-        if layout.recognises(config):
+        if layout.recognises(config) and layout.fits(checkpoint.description.shapes):
             return layout
     said = ", ".join(
         f"{key} '{config[key]}'" for key in ("model_type", "architecture", "architectures") if config.get(key)

@@ -9,6 +9,7 @@ from vitrail import registry
 from vitrail.checkpoints.layout import Description, Layout, Published, Row
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
+from vitrail.imaging.tiles import TiledPreprocess
 from vitrail.models.model import Model
 from vitrail.text.tokenizer import Tokenizer
 
@@ -58,7 +59,7 @@ class NativeLayout(Layout):
 
     def read_preprocess(self, description: Description, config: Any) -> Preprocess:
         """The dataclass from its JSON."""
-        return _made(Preprocess, description.config["vitrail"]["preprocess"])
+        return _made(Preprocess | TiledPreprocess, description.config["vitrail"]["preprocess"])
 
     def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
         """Nothing beside the header."""

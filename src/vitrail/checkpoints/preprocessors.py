@@ -58,6 +58,28 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
         "do_convert_rgb": True,
         "default_to_square": False,
     },
+    "IdeficsImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "resample": 3,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+        "do_convert_rgb": True,
+    },
+    "VideoMAEImageProcessor": {
+        "size": {"shortest_edge": 224},
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": 224,
+        "default_to_square": False,
+    },
+    "PerceiverImageProcessor": {
+        "size": 224,
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": 256,
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
+    },
     "EfficientNetImageProcessor": {"size": 346, "resample": 3, "crop_size": 289, "include_top": True},
 }
 """What each of transformers' image processors does where its file is silent. DINOv2's is BitImageProcessor."""
@@ -85,7 +107,7 @@ def from_transformers(config: Mapping[str, Any], processor: str | None = None) -
     if settings.flag("do_pad"):
         settings.reject("do_pad", "padding pictures to a common size is not something Vitrail does")
     normalize = settings.flag("do_normalize")
-    efficientnet = name == "EfficientNetImageProcessor"
+    efficientnet, perceiver = name == "EfficientNetImageProcessor", name == "PerceiverImageProcessor"
     again = efficientnet and settings.flag("include_top")
     channels = len(settings.values["image_mean"]) if _is_list(settings.values["image_mean"]) else 3
     if channels not in (1, 3):
@@ -94,12 +116,13 @@ def from_transformers(config: Mapping[str, Any], processor: str | None = None) -
     whiten = settings.flag("do_convert_rgb")
     if whiten and channels == 1:
         settings.reject("do_convert_rgb", "image_mean has 1 value and an RGB picture has 3 channels")
+    cropped = settings.flag("do_center_crop")
     rescale = settings.number("rescale_factor") if settings.flag("do_rescale") else None
     if rescale == 0:
         settings.reject("rescale_factor", "every pixel would come out the same")
     return Preprocess(
         resize=_transformers_resize(settings) if settings.flag("do_resize") else None,
-        crop=Crop(settings.height_width("crop_size"), "floor") if settings.flag("do_center_crop") else None,
+        crop=Crop(settings.height_width("crop_size"), "floor") if cropped and not perceiver else None,
         mode="RGB" if channels == 3 else "L",
         transparency="white" if whiten else "drop",
         rescale=rescale,
@@ -108,6 +131,7 @@ def from_transformers(config: Mapping[str, Any], processor: str | None = None) -
         mean=(0.0,) * channels if again and not normalize else mean,
         std=std,
         std_twice=normalize and again,
+        middle=_middle(settings) if cropped and perceiver else None,
     )
 
 
@@ -118,7 +142,8 @@ def to_transformers(preprocess: Preprocess, processor: str, *, exact: bool = Tru
         preprocess: what to write down.
         processor: "ViTImageProcessor", "DeiTImageProcessor", "BitImageProcessor", "CLIPImageProcessor", ….
         exact: refuse a crop that the two libraries round differently. With False it is written all the same, and may
-            lie one pixel further up or left: transformers rounds the margin down, timm to the nearest.
+            lie one pixel further up or left: transformers rounds the margin down, timm to the nearest; or, of
+            Perceiver's, cut to the nearest fraction with a whole number of pixels below it.
 
     Raises:
         CheckpointError: transformers has no words for it; the sentence says what for.
@@ -129,8 +154,12 @@ def to_transformers(preprocess: Preprocess, processor: str, *, exact: bool = Tru
     config: dict[str, Any] = {"image_processor_type": processor, "do_resize": resize is not None}
     if resize is not None:
         config |= {"size": _transformers_size(resize, processor), "resample": int(resize.resample)}
-    config["do_center_crop"] = crop is not None
-    if crop is not None:
+    config["do_center_crop"] = crop is not None or preprocess.middle is not None
+    if processor == "PerceiverImageProcessor":
+        config |= _perceiver_crop(preprocess, processor, exact)
+    elif preprocess.middle is not None:
+        _cannot_say(processor, "a cut from the middle of the picture before it is resized; PerceiverImageProcessor can")
+    elif crop is not None:
         if any(crop.fill or ()):
             _cannot_say(processor, f"a crop filled with {crop.fill}; it fills with black")
         if exact and not _rounds_alike(crop, "floor", resize):
@@ -219,6 +248,8 @@ def to_timm(preprocess: Preprocess, *, exact: bool = True) -> dict[str, Any]:
         CheckpointError: timm has no words for it; the sentence says what for.
     """
     resize, crop = preprocess.resize, preprocess.crop
+    if preprocess.middle is not None:
+        _cannot_say("timm", "a cut from the middle of the picture before it is resized")
     if resize is None:
         _cannot_say("timm", "pictures that are not resized")
     if resize.longest is not None:
@@ -318,6 +349,8 @@ def to_open_clip(preprocess: Preprocess, image_size: tuple[int, int], *, exact: 
     resize, crop = preprocess.resize, preprocess.crop
     if preprocess.mode != "RGB":
         _cannot_say("open_clip", "grey pictures")
+    if preprocess.middle is not None:
+        _cannot_say("open_clip", "a cut from the middle of the picture before it is resized")
     if resize is None:
         _cannot_say("open_clip", "pictures that are not resized")
     if resize.longest is not None:
@@ -430,6 +463,12 @@ def _transformers_resize(settings: _Settings) -> Resize:
     return Resize(size["shortest_edge"], "shortest", resample, size.get("longest_edge"))
 
 
+def _middle(settings: _Settings) -> tuple[float, float]:
+    """How much of the shortest edge Perceiver's processor keeps: `size` of `crop_size`, before it resizes to `size`."""
+    (height, width), (crop_height, crop_width) = settings.height_width("size"), settings.height_width("crop_size")
+    return height / crop_height, width / crop_width
+
+
 def _transformers_size(resize: Resize, processor: str) -> dict[str, int]:
     if isinstance(resize.size, int):
         longest = {} if resize.longest is None else {"longest_edge": resize.longest}
@@ -437,6 +476,20 @@ def _transformers_size(resize: Resize, processor: str) -> dict[str, int]:
     if resize.rule != "exact":
         _cannot_say(processor, f"the resize rule {resize.rule!r}")
     return {"height": resize.size[0], "width": resize.size[1]}
+
+
+def _perceiver_crop(preprocess: Preprocess, processor: str, exact: bool) -> dict[str, Any]:
+    if preprocess.crop is not None:
+        _cannot_say(processor, "a crop after the picture is resized; it crops before")
+    if preprocess.middle is None:
+        return {}
+    size = preprocess.output_size
+    if size is None:
+        _cannot_say(processor, "a cut from the middle of the picture that is not resized to a fixed size")
+    crop_size = tuple(round(edge / fraction) for edge, fraction in zip(size, preprocess.middle, strict=True))
+    if exact and tuple(edge / crop for edge, crop in zip(size, crop_size, strict=True)) != preprocess.middle:
+        _cannot_say(processor, f"the middle {preprocess.middle} of a picture resized to {size}")
+    return {"crop_size": {"height": crop_size[0], "width": crop_size[1]}}
 
 
 def _rounds_alike(crop: Crop, rounding: Literal["floor", "nearest"], resize: Resize | None) -> bool:

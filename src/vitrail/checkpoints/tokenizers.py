@@ -129,6 +129,33 @@ def read_siglip(files: Files, context: int) -> Tokenizer | None:
     return _tokenizer(backend, settings, context, pad, fixed=True)
 
 
+def read_byte_pairs(files: Files, context: int, end: int) -> Tokenizer | None:
+    """A language model's: byte pairs of any text (Radford et al. 2019, §2.2), or what a tokenizer.json says.
+
+    As transformers' GPT2Tokenizer, where there is no tokenizer.json.
+
+    Args:
+        files: tokenizer.json, or vocab.json and merges.txt.
+        context: the most tokens the network takes.
+        end: the token that ends a text; it fills up, too, where the checkpoint names no other that does.
+
+    Returns:
+        None where none of these files is there.
+
+    Raises:
+        Exception: they make no sense; `tokenizers` raises nothing narrower.
+    """
+    settings = _settings(files)
+    if "tokenizer.json" in files:
+        backend = parse_backend(_text(files, "tokenizer.json"))
+    elif "vocab.json" in files:
+        backend = _gpt2(json.loads(_text(files, "vocab.json")), _merges(_text(files, "merges.txt")), end)
+    else:
+        return None
+    pad = end if settings.get("pad_token") is None else _pad(backend, settings, "")
+    return _tokenizer(backend, settings, context, pad, fixed=False)
+
+
 def write_files(tokenizer: Tokenizer) -> dict[str, str]:
     """The files from which transformers' AutoTokenizer makes the same ids: name -> content.
 
@@ -180,6 +207,16 @@ def _clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
     start, end = ((token, vocabulary[token]) for token in (_CLIP_START, _CLIP_END))
     backend.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
     backend.add_special_tokens([_CLIP_START, _CLIP_END])
+    return backend
+
+
+def _gpt2(vocabulary: dict[str, int], merges: list[tuple[str, str]], end: int) -> Backend:
+    """As transformers' GPT2Tokenizer builds it."""
+    backend = Backend(BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    backend.add_special_tokens([name for name, number in vocabulary.items() if number == end])
     return backend
 
 

@@ -9,6 +9,7 @@ from vitrail.cli.inventory import convert, info, models
 from vitrail.cli.options import Verb
 from vitrail.cli.search import duplicates, index, search
 from vitrail.cli.see import analyze, classify, embed
+from vitrail.cli.talk import ask, caption, chat
 from vitrail.cli.train import evaluate, finetune, train
 
 __all__ = ["app", "main"]
@@ -29,6 +30,30 @@ for verb, examples in (
             "vitrail analyze cat.jpg",
             "vitrail analyze photos/ -o reports/",
             'vitrail analyze cat.jpg -m openai/clip-vit-base-patch32 --phrase "the cat"',
+            'vitrail analyze scene.png --ask "Is there a frog?" --ask "What is on the left?"',
+        ),
+    ),
+    (
+        caption,
+        (
+            "vitrail caption scene.png --language zh",
+            "vitrail caption photos/ -m microsoft/git-base-coco --num-beams 3 --json",
+        ),
+    ),
+    (
+        ask,
+        (
+            'vitrail ask scene.png "How many frogs are there?"',
+            'vitrail ask photos/ "What is this?" -m microsoft/git-base-vqav2',
+            'vitrail ask c.jpg "How many?" --example a.jpg "How many?" 2 -m HuggingFaceM4/idefics-9b-instruct',
+        ),
+    ),
+    (
+        chat,
+        (
+            "vitrail chat scene.png",
+            "vitrail chat a.jpg b.jpg -m HuggingFaceTB/SmolVLM-256M-Instruct",
+            "vitrail chat scene.png --json < questions.txt",
         ),
     ),
     (index, ("vitrail index photos/", "vitrail index photos/ --model openai/clip-vit-base-patch32")),

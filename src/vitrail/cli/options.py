@@ -1,6 +1,8 @@
 """The options that verbs share, so that each is called the same and means the same everywhere."""
 
 import os
+import re
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,17 @@ ModelName = Annotated[
         "--model", "-m", help="A name in the box, a folder, a file or a hub id.  [default: efficientnet-lite0]"
     ),
 ]
+TalkerName = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A name in the box, a folder, a file or a hub id.  [default: emoji/talk-nano]"),
+]
+Language = Annotated[str | None, typer.Option(metavar="en|zh", help="English or Chinese, where the network speaks it.")]
+MaxNewTokens = Annotated[int, typer.Option(help="The most tokens that are written.")]
+NumBeams = Annotated[int, typer.Option(help="Search for the likeliest text among so many.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="Above 0: draw tokens by their probability.  [default: take the likeliest]")
+]
+Seed = Annotated[int | None, typer.Option(help="Draw the same tokens again.")]
 Architecture = Annotated[
     str | None, typer.Option(help="The network of a bare state dict, by timm's name: vit_base_patch16_224, say.")
 ]
@@ -46,6 +59,16 @@ Phrases = Annotated[
     list[str] | None,
     typer.Option("--phrase", metavar="TEXT", help="What to look for in the parts of the picture; may be repeated."),
 ]
+Questions = Annotated[
+    list[str] | None,
+    typer.Option("--ask", metavar="QUESTION", help="What to ask a network that writes; may be repeated."),
+]
+Talker = Annotated[
+    str | None,
+    typer.Option(
+        help="The network that describes the picture and answers.  [default: with --ask emoji/talk-nano, or else none]"
+    ),
+]
 Top = Annotated[int, typer.Option("--top", "-k", help="How many labels to give.")]
 BatchSize = Annotated[int, typer.Option(help="The most pictures that go through the network at once.")]
 Engine = Annotated[str, typer.Option(help="How the network runs.")]
@@ -57,11 +80,14 @@ AllowPrivate = Annotated[
 
 
 class Verb(TyperCommand):
-    """A command whose `--labels` takes all that follows it, up to the next option, or `--` or `-`."""
+    """A command whose `--labels` takes all that follows it, up to the next option, or `--` or `-`.
+
+    And whose `--example` takes the three values that follow it.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As every command does it, with each label an option of its own."""
-        return super().parse_args(ctx, _one_each(args, "--labels"))
+        """As every command does it, with each label, and each part of an example, an option of its own."""
+        return super().parse_args(ctx, _three_each(_one_each(args, "--labels"), "--example"))
 
 
 def words(labels: list[str] | None, labels_file: Path | None, templates: list[str] | None) -> "Words | None":
@@ -106,6 +132,28 @@ def _one_each(arguments: list[str], option: str) -> list[str]:
             spread += [option, argument]
         else:
             spread.append(argument)
+    return spread
+
+
+def _three_each(arguments: list[str], option: str) -> list[str]:
+    """`--example a b c` as `--example a --example b --example c`.
+
+    Raises:
+        UsageError: fewer than three values follow, or an option does.
+    """
+    spread: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            return [*spread, argument, *remaining]
+        if argument != option:
+            spread.append(argument)
+            continue
+        values = list(islice(remaining, 3))
+        if len(values) < 3 or any(re.match("--?[a-zA-Z]", value) for value in values):
+            raise UsageError(f"{option} needs three things behind it: a picture, a question and its answer")
+        for value in values:
+            spread += [option, value]
     return spread
 
 

@@ -85,7 +85,10 @@ def analyze(
     labels_file: options.LabelsFile = None,
     templates: options.Templates = None,
     phrases: options.Phrases = None,
+    questions: options.Questions = None,
     model: options.ModelName = None,
+    talker: options.Talker = None,
+    language: options.Language = None,
     architecture: options.Architecture = None,
     top: options.Top = 5,
     engine: options.Engine = "auto",
@@ -104,17 +107,16 @@ def analyze(
     """Write an illustrated report on each picture, beside it."""
     from vitrail.errors import UsageError
     from vitrail.imaging.inputs import find_inputs
-    from vitrail.tasks.analyze import Question, analyze_each
-    from vitrail.tasks.models import get_model
-    from vitrail.tasks.zero_shot import get_image_text
+    from vitrail.tasks.analyze import Question, analyze_each, get_networks
 
     question = Question(top, options.words(labels, labels_file, templates), tuple(phrases or ()))
-    get = get_image_text if question.has_words else get_model
-    network = get(model, engine=engine, device=device, architecture=architecture)
+    network, talk = get_networks(
+        question, model, talker, questions or (), language, engine=engine, device=device, architecture=architecture
+    )
     found = find_inputs(inputs)
     if output is not None and output.suffix == ".html" and len(found) > 1:
         raise UsageError(f"{len(found)} reports do not go into one file, {output}: name a folder")
-    results = _reported(analyze_each(found, network, question, allow_private=allow_private), output)
+    results = _reported(analyze_each(found, network, question, talk, allow_private=allow_private), output)
     raise typer.Exit(Report(len(found), as_json=as_json).show(results))
 
 

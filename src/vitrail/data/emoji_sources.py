@@ -67,9 +67,11 @@ class GlyphsSection(Section):
 
 
 class ScenesSection(Section):
-    """Scenes of several glyphs: say which concepts are in the picture, all of them.
+    """Scenes of several glyphs: say which concepts are in the picture, all of them, or which is at each of its places.
 
     Attributes:
+        targets: "presence" of each concept in the picture, or a "map" of the concept at every pixel, on which the first
+            label is the background.
         styles: the art styles that scenes are made of; null for all. Leave one out to test on it later.
         concepts: "base" leaves out those with a skin tone, "all" leaves out none.
         groups: the broad kinds of concepts that take part ("food-drink"); null for all.
@@ -80,6 +82,7 @@ class ScenesSection(Section):
     """
 
     source: Literal["scenes"]
+    targets: Literal["presence", "map"] = "presence"
     styles: tuple[str, ...] | None = None
     concepts: Literal["all", "base"] = "base"
     groups: tuple[str, ...] | None = None
@@ -103,12 +106,19 @@ class ScenesSection(Section):
         if not len(table):
             raise UsageError("data: there are no glyphs of these styles and concepts")
         codes = tuple(code for code, concept in table.concepts.items() if nameable(concept))
+        train, test = (
+            Scenes(table, length=length, size=size[0], count=self.count, seed=seed)
+            for seed, length in enumerate((self.length, self.test_length))
+        )
+        mapped, names = self.targets == "map", distinct_names(table, codes)
+        pictures = SceneMaps if mapped else ScenePictures
         return Data(
-            train=ScenePictures(Scenes(table, length=self.length, size=size[0], count=self.count, seed=0), codes),
-            test=ScenePictures(Scenes(table, length=self.test_length, size=size[0], count=self.count, seed=1), codes),
-            labels=distinct_names(table, codes),
-            many=True,
+            train=pictures(train, codes),
+            test=pictures(test, codes),
+            labels=("background", *names) if mapped else names,
+            many=not mapped,
             split="unseen scenes of seen glyphs",
+            mapped=mapped,
         )
 
 
@@ -137,6 +147,18 @@ def check_groups(table: GlyphTable, groups: tuple[str, ...] | None) -> None:
     known = {concept.group for concept in table.concepts.values()}
     if unknown := set(groups or ()) - known:
         raise UsageError(f"data.groups names '{min(unknown)}', and the glyphs' groups are {', '.join(sorted(known))}")
+
+
+def check_subgroups(table: GlyphTable, subgroups: tuple[str, ...] | None) -> None:
+    """Whether a section's key `subgroups` names subgroups of these glyphs.
+
+    Raises:
+        UsageError: one is not among them.
+    """
+    known = {concept.subgroup for concept in table.concepts.values()}
+    if unknown := set(subgroups or ()) - known:
+        there = ", ".join(sorted(known))
+        raise UsageError(f"data.subgroups names '{min(unknown)}', and the glyphs' subgroups are {there}")
 
 
 class Glyphs:
@@ -186,6 +208,18 @@ class ScenePictures:
             row[[self.codes[thing.concept.code] for thing in scene.objects]] = 1
         images = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
         return {"images": images.permute(0, 3, 1, 2).contiguous(), "targets": targets}
+
+
+class SceneMaps(ScenePictures):
+    """Scenes as pictures of which each pixel shows a concept, or the background."""
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None) -> Batch:
+        """See `Source`; `targets` are (B, H, W) int64: 0 for background, else 1 + the number of a concept."""
+        scenes = [self.scenes[index] for index in indices.tolist()]
+        numbers = [np.array([0, *(1 + self.codes[one.concept.code] for one in scene.objects)]) for scene in scenes]
+        maps = np.stack([number[scene.owner] for number, scene in zip(numbers, scenes, strict=True)])
+        images = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
+        return {"images": images.permute(0, 3, 1, 2).contiguous(), "targets": torch.from_numpy(maps)}
 
 
 def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,6 +10,20 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.imaging.preprocess import HALF, Preprocess, Resize
+from vitrail.models.language_model import Turn
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation.
+
+    Attributes:
+        turns: the user's and the model's, in order.
+        language: "en" or "zh".
+    """
+
+    turns: tuple[Turn, ...]
+    language: str
 
 
 class Batch(TypedDict):
@@ -18,14 +32,24 @@ class Batch(TypedDict):
     Attributes:
         images: (B, 3, H, W) uint8, RGB.
         targets: (B,) int64, the number of each picture's class; or (B, classes) float32 of 0 and 1, where a picture
-            shows several.
+            shows several; or (B, K) int64, the numbers of the answers to K questions (see `Quiz`).
         texts: B texts, one said of each picture, where the data is of pictures with texts. There `targets` are numbers
             that are the same for pictures of the same thing, and no others.
+        talks: conversations about each picture, where the data is of such; in the test one, that lacks its answer, and
+            `targets` are the numbers of `Talks.tests`.
+        videos: (B, 3, T, H, W) uint8, RGB, where a film comes with each picture; `targets` are then (B, senses) int64,
+            the numbers of the classes of each of `Data.senses`, in order.
+        sounds: (B, S) float32 in [-1, 1], where a sound does.
+        shown: (B, 3, H', W') uint8, in a test: what a sheet of samples shows in the place of `images`.
     """
 
     images: Tensor
     targets: Tensor
     texts: NotRequired[list[str]]
+    talks: NotRequired[list[list[Talk]]]
+    videos: NotRequired[Tensor]
+    sounds: NotRequired[Tensor]
+    shown: NotRequired[Tensor]
 
 
 class Source(Protocol):
@@ -68,6 +92,59 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Something that a test asks about a picture.
+
+    Attributes:
+        talk: the conversation up to there.
+        kind: of question, "how many"; "caption" where a description is asked for.
+        answers: what is right: one answer, or all captions.
+        majority: the answer that is given most often in training to questions of this kind in this language.
+    """
+
+    talk: Talk
+    kind: str
+    answers: tuple[str, ...]
+    majority: str
+
+
+@dataclass(frozen=True)
+class Talks:
+    """What is said about pictures in conversations.
+
+    Attributes:
+        corpus: gives the texts of training, for a tokenizer to be trained from.
+        vocabulary: how many different tokens that may have.
+        tests: everything that the test asks, in the order of its pictures.
+    """
+
+    corpus: Callable[[], Iterator[str]]
+    vocabulary: int
+    tests: Sequence[Asked]
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """What is asked where each picture comes with questions that have one answer each.
+
+    A batch's `targets` are (B, K), a column for each kind of question in each language: the number of the answer's
+    label, or below zero where it has none. Its `texts` are the B · K questions, picture by picture, "" where a picture
+    is not asked that.
+
+    Attributes:
+        corpus: gives questions of training, for a tokenizer to be trained from.
+        vocabulary: how many different tokens that may have.
+        columns: the K kinds, each with its language: ("how many", "en").
+        majority: the number of the commonest answer to each in training.
+    """
+
+    corpus: Callable[[], Iterator[str]]
+    vocabulary: int
+    columns: tuple[tuple[str, str], ...]
+    majority: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Data:
     """What a network is trained and tested on.
 
@@ -75,8 +152,13 @@ class Data:
         train, test: the pictures.
         labels: a name for each class.
         many: whether a picture may show several classes at once.
+        mapped: whether `targets` say of every pixel what it shows, (B, H, W).
         split: what the score on `test` is a score on: "unseen style noto".
         texts: what is said of the pictures; None where they come with classes alone.
+        quiz: the questions about the pictures; None where there are none.
+        talks: the conversations about the pictures; None where there are none.
+        senses: where films and sounds come with the pictures, the numbers of the classes of each: "picture", "video"
+            and "sound".
     """
 
     train: Source
@@ -85,6 +167,10 @@ class Data:
     many: bool
     split: str
     texts: Texts | None = None
+    quiz: Quiz | None = None
+    talks: Talks | None = None
+    mapped: bool = False
+    senses: Mapping[str, range] | None = None
 
 
 def scaling(size: tuple[int, int]) -> Preprocess:

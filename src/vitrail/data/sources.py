@@ -4,11 +4,24 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vitrail.data.answers import AnswersSection
 from vitrail.data.emoji_sources import GlyphsSection, ScenesSection
 from vitrail.data.folders import FolderSection
 from vitrail.data.hub import DatasetSection
 from vitrail.data.pairs import PairsSection
+from vitrail.data.senses import SensesSection
+from vitrail.data.shots import ShotsSection
+from vitrail.data.talk import TalkSection
 
 DataSection = Annotated[
-    GlyphsSection | ScenesSection | PairsSection | FolderSection | DatasetSection, Field(discriminator="source")
+    GlyphsSection
+    | ScenesSection
+    | PairsSection
+    | TalkSection
+    | AnswersSection
+    | SensesSection
+    | ShotsSection
+    | FolderSection
+    | DatasetSection,
+    Field(discriminator="source"),
 ]

@@ -1,6 +1,8 @@
 """Draw what a network says about a picture: heat maps, mosaics of features, bars, contact sheets."""
 
+import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont
@@ -27,6 +29,23 @@ _STOPS = np.array(
 
 _LACKING = str.maketrans("×", "x")
 """What Pillow's own font has no sign for, and what does instead."""
+
+_CHINESE = "\u3000-\u303f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+"""The characters that Chinese is written with, its punctuation among them, as a set of a regular expression's."""
+
+_CHINESE_FONTS = (
+    ("NotoSansCJK-Regular.ttc", 2),  # the one of five in the file that draws as mainland China does
+    ("NotoSansSC-Regular.otf", 0),
+    ("SourceHanSansSC-Regular.otf", 0),
+    ("wqy-microhei.ttc", 0),
+    ("wqy-zenhei.ttc", 0),
+    ("DroidSansFallbackFull.ttf", 0),
+    ("PingFang.ttc", 0),
+    ("Hiragino Sans GB.ttc", 0),
+    ("msyh.ttc", 0),
+    ("simsun.ttc", 0),
+)
+"""Fonts with Chinese characters that Linux, macOS or Windows may have, and which of a file's: Pillow's own has none."""
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
@@ -120,7 +139,7 @@ def bars(names: Sequence[str], values: Sequence[float], size: tuple[int, int]) -
     draw = ImageDraw.Draw(drawn)
     width, height = size
     row = min(64.0, height / max(1, len(names)))
-    font = _font(max(9, round(row * 0.32)))
+    font = _font(max(9, round(row * 0.32)), *names)
     top = (height - row * len(names)) / 2
     for name, value in zip(names, values, strict=True):
         percent = f"{100 * value:.1f} %"
@@ -166,14 +185,14 @@ def sheet(
     columns = min(columns or round(len(pictures) ** 0.5 + 0.49), len(pictures))
     shown = [picture if cell is None else _scaled(picture, cell) for picture in pictures]
     width = max(8 * text_size, *(picture.width for picture in shown))
-    gap, font = max(8, text_size), _font(text_size)
+    gap, font = max(8, text_size), _font(text_size, *(captions or ()))
     texts = ["\n".join(_wrapped(caption, font, width)) for caption in captions or [""] * len(shown)]
     rows = [slice(first, first + columns) for first in range(0, len(shown), columns)]
     drawn = Image.new("RGB", (gap + columns * (width + gap), 1), PAPER)
     measure = ImageDraw.Draw(drawn)
     heights = [max(picture.height for picture in shown[row]) for row in rows]
     text_heights = [max(_text_height(measure, text, font) for text in texts[row]) for row in rows]
-    heading = _font(round(text_size * 1.5))
+    heading = _font(round(text_size * 1.5), title)
     top = gap + (round(heading.size) + gap if title else 0)
     drawn = drawn.resize((drawn.width, top + sum(heights) + sum(text_heights) + gap * len(rows)))
     drawn.paste(PAPER, (0, 0, *drawn.size))
@@ -188,10 +207,25 @@ def sheet(
     return drawn
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int, *texts: str) -> ImageFont.FreeTypeFont:
+    """Pillow's own font; for Chinese texts one of the system's, where it has any, or the characters are boxes."""
+    found = _chinese_font() if any(re.search(f"[{_CHINESE}]", text) for text in texts) else None
+    if found is not None:
+        return ImageFont.truetype(found[0], size, found[1])
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)  # given a size, Pillow has no other
     return font
+
+
+@cache
+def _chinese_font() -> tuple[str, int] | None:
+    for name, index in _CHINESE_FONTS:
+        try:
+            ImageFont.truetype(name, 15, index)
+        except OSError:
+            continue
+        return name, index
+    return None
 
 
 def _scaled(picture: Image.Image, edge: int) -> Image.Image:
@@ -209,15 +243,15 @@ def _text_height(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeF
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Lines no wider than `width` pixels; a word wider than that is cut short."""
+    """Lines no wider than `width` pixels; a word wider than that is cut short. Each Chinese character is a word."""
     lines = []
     for paragraph in text.translate(_LACKING).splitlines():
         line = ""
-        for word in paragraph.split():
-            if line and font.getlength(f"{line} {word}") > width:
+        for word in re.findall(f" ?[{_CHINESE}][、。，；：！？）”]*| ?[^ {_CHINESE}]+", " ".join(paragraph.split())):
+            if line and font.getlength(line + word) > width:
                 lines.append(line)
                 line = ""
-            line = f"{line} {word}" if line else _shortened(word, font, width)
+            line = line + word if line else _shortened(word, font, width)
         lines.append(line)
     return lines
 

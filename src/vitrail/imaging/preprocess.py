@@ -115,6 +115,9 @@ class Preprocess:
     `(x - mean) / std`, and `/ std` once more with `std_twice`; a step that is None is left out. The last two flags are
     EfficientNet's in transformers (its `include_top` is `std_twice`), a trace of the Keras checkpoints it came from.
 
+    `middle` is Perceiver's crop, before all else: the middle of the picture, its (height, width) as fractions of the
+    picture's shortest edge, rounded down to pixels.
+
     `mode` is "RGB" (3 channels) or "L" (1). `transparency` says what becomes of see-through pixels: "drop" keeps the
     colour stored under them, as Pillow's `convert("RGB")` and timm do; "white" lays the picture on white paper, as
     transformers does where `do_convert_rgb` is set.
@@ -131,8 +134,11 @@ class Preprocess:
     mean: tuple[float, ...] | None = IMAGENET_MEAN
     std: tuple[float, ...] | None = IMAGENET_STD
     std_twice: bool = False
+    middle: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.middle is not None and min(self.middle) <= 0:
+            raise UsageError(f"The middle of a picture must be more than {self.middle} of its shortest edge.")
         if (self.mean is None) != (self.std is None):
             raise UsageError("Normalising takes a mean and a standard deviation: give both or neither.")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -207,11 +213,20 @@ class Preprocess:
             picture = _on_white(picture, alpha)
         if picture.mode != self.mode:
             picture = to_mode(picture, self.mode)
+        if self.middle is not None:
+            picture = _cropped(picture, self.middle_of(picture.height, picture.width))
         if self.resize is not None:
             picture = _resized(picture, self.resize)
         if self.crop is not None:
             picture = _cropped(picture, self.crop)
         return picture
+
+    def middle_of(self, height: int, width: int) -> Crop:
+        """What is cut out of a picture of this height and width, in pixels, before it is resized."""
+        if self.middle is None:
+            return Crop((height, width), "floor")
+        rows, columns = (max(1, int(fraction * min(height, width))) for fraction in self.middle)
+        return Crop((rows, columns), "floor")
 
     @cached_property
     def _table(self) -> np.ndarray:

@@ -110,10 +110,10 @@ class CLIPImage(nn.Module):
 
     Args:
         config: its numbers.
-        out: E, the width of the space it shares with the texts.
+        out: E, the width of the space it shares with the texts; None where there is none, and its tokens are read.
     """
 
-    def __init__(self, config: CLIPImageConfig, out: int) -> None:
+    def __init__(self, config: CLIPImageConfig, out: int | None) -> None:
         super().__init__()
         self.config = config
         rows, columns = config.grid
@@ -124,17 +124,23 @@ class CLIPImage(nn.Module):
         self.norm_before = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.blocks = _blocks(config)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.projection = nn.Linear(config.width, out, bias=False)
-        nn.init.normal_(self.projection.weight, std=scale)
+        self.projection: nn.Module = nn.Identity()
+        if out is not None:
+            self.projection = nn.Linear(config.width, out, bias=False)
+            nn.init.normal_(self.projection.weight, std=scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> final tokens (B, 1 + N, D), the class token first.
 
         H and W may be any multiple of the patch: positions are interpolated.
         """
+        return self.norm(self.tokens(images))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """The same before the last norm, as IDEFICS reads them (models/flamingo.py)."""
         grid = self.patchify.grid(images)
         tokens = prepend(self.patchify(images), self.class_token[None, None]) + self.positions_for(grid)
-        return self.norm(self.blocks(self.norm_before(tokens)))
+        return self.blocks(self.norm_before(tokens))
 
     def pool(self, features: Tensor) -> Tensor:
         """Final tokens (B, 1 + N, D) -> (B, E): the class token, projected."""

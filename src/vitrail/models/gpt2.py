@@ -4,13 +4,15 @@ Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, §2
 authors' code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from vitrail.models.language_model import LanguageModel
+from vitrail.errors import UsageError
+from vitrail.imaging.open import Picture
+from vitrail.models.language_model import LanguageModel, Prompt, Turn
 from vitrail.nn.cache import Cache
 from vitrail.nn.mlp import MLP
 from vitrail.nn.transformer import Block
@@ -93,6 +95,30 @@ class GPT2(LanguageModel):
         for block, past in zip(self.blocks, cache.layers, strict=True):
             tokens = block(tokens, visible, past=past)
         return self.norm(tokens)
+
+    def transcript(self, turns: Sequence[Turn], language: str = "en") -> tuple[list[int], list[bool]]:
+        """A conversation as ids, and which of them the network is to say: the turns, each answer with its end.
+
+        What a Flamingo's language model is taught beforehand; pictures are nothing to it.
+
+        Raises:
+            UsageError: there is no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise UsageError("this network has no tokenizer: set its `tokenizer`")
+        ids: list[int] = []
+        said: list[bool] = []
+        for turn in turns:
+            answer = turn.by == "model"
+            words = [*self.tokenizer.plain(turn.text), *(self.ends if answer else ())]
+            ids += words
+            said += [answer] * len(words)
+        return ids, said
+
+    def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
+        """The turns' texts, a line each, as they stand: GPT-2 goes on with a text, and knows no conversation."""
+        silent = not any(turn.text for turn in turns)
+        return self._text_prompt(turns, pictures, self.ends if silent else ())  # its end begins a text, too
 
     def _initialise(self) -> None:
         """Weights from N(0, 0.02²), those that end on the residual path smaller by √(2 · depth) (§2.3)."""

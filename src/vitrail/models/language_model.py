@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError
@@ -49,19 +50,27 @@ class LanguageModel(Model):
     Attributes:
         head: what a token has become -> logits of the next one.
         ends: the ids that end a text.
+        context: the most ids of text it reads.
         stop: strings that end an answer, and are no part of it.
+        opening: ids that stand between what `transcript` makes of a question and its answer.
         most_pictures: how many pictures a conversation may show; None for any number.
     """
 
     reads: ClassVar[bool] = True
     head: nn.Module
     stop: tuple[str, ...] = ()
+    opening: tuple[int, ...] = ()
     most_pictures: ClassVar[int | None] = 1
 
     @property
     def ends(self) -> tuple[int, ...]:
         """The ids that end a text."""
         raise NotImplementedError
+
+    @property
+    def context(self) -> int:
+        """The most ids of text that the network reads, prompt and answer together; a config's `context` unless said."""
+        return self.config.context
 
     def start(self, pixels: Tensor | None, rows: int = 1) -> Cache:
         """What the network knows before it reads any text: the pictures.
@@ -92,6 +101,14 @@ class LanguageModel(Model):
         """Pictures, as `start` takes them, and ids (B, N) -> logits of what comes after each token (B, N, V)."""
         return self.head(self.read(ids, self.start(pixels, len(ids)), mask))
 
+    def transcript(self, turns: Sequence[Turn], language: str = "en") -> tuple[list[int], list[bool]]:
+        """A conversation as ids, and which of them the network is to say: what it is taught by.
+
+        Raises:
+            UsageError: networks of this family are not taught here, or not this language.
+        """
+        raise UsageError(f"{self.family} is not taught by conversations")
+
     def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
         """A conversation as this network was trained to read it, up to where its answer begins.
 
@@ -106,14 +123,101 @@ class LanguageModel(Model):
         raise NotImplementedError
 
     def generate(
-        self, pixels: Tensor | None, prompt_ids: Tensor, decoding: Decoding | None = None, *, mask: Tensor | None = None
+        self,
+        pixels: Tensor | None,
+        prompt_ids: Tensor,
+        *,
+        max_new_tokens: int = 64,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        early_stopping: bool | Literal["never"] = False,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """To be written with the rest of `vitrail.text.decoding`."""
-        return generate(self, pixels, prompt_ids, decoding or Decoding(), mask)
+        """Go on with prompts: (B, N) int64 -> prompts and continuations (B, N + n), which end with their end.
 
-    def stream(self, pixels: Tensor | None, prompt_ids: Tensor, decoding: Decoding | None = None) -> Iterator[int]:
-        """To be written with the rest of `vitrail.text.decoding`."""
-        return stream(self, pixels, prompt_ids, decoding or Decoding())
+        A row that ended is filled up with the tokenizer's filler, or the first end where there is no tokenizer. A text
+        that reaches the network's context ends there.
+
+        Args:
+            pixels: the pictures, as `start` takes them; None for none.
+            prompt_ids: the prompts; shorter ones are filled up on their left, as `vitrail.text.decoding.left_pad` does.
+            max_new_tokens: as `vitrail.text.decoding.Decoding` explains them, like all that follow.
+            num_beams: more than one to search for the most likely text.
+            length_penalty: with beams, above 0 for longer texts.
+            early_stopping: with beams, when the search is over.
+            temperature: above 0 to draw tokens.
+            top_k: how many of the likeliest tokens are drawn from.
+            top_p: how likely those are together.
+            repetition_penalty: above 1 against tokens that are there already.
+            stop: strings that end a text; a family's own are its `stop`. What was written ends with the string.
+            seed: of what is drawn.
+            mask: (B, N) bool, False where a prompt is filled up; None for nowhere.
+
+        Raises:
+            UsageError: a number is out of its range or two exclude each other; a prompt is empty or leaves no room to
+                answer; there are stop strings and no tokenizer; the pictures are not what the network reads.
+        """
+        decoding = Decoding(
+            max_new_tokens,
+            num_beams,
+            length_penalty,
+            early_stopping,
+            temperature,
+            top_k,
+            top_p,
+            repetition_penalty,
+            tuple(stop),
+            seed,
+        )
+        return generate(self, pixels, prompt_ids, decoding, mask)
+
+    def stream(
+        self,
+        pixels: Tensor | None,
+        prompt_ids: Tensor,
+        *,
+        max_new_tokens: int = 64,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> Iterator[int]:
+        """Go on with one prompt (1, N): the ids as they are chosen, those that `generate` writes, without the end.
+
+        `vitrail.text.pieces.stream_text` makes text of them. Arguments and errors as `generate` has them.
+        """
+        decoding = Decoding(
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            stop=tuple(stop),
+            seed=seed,
+        )
+        return stream(self, pixels, prompt_ids, decoding)
+
+    def _text_prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], begin: Sequence[int]) -> Prompt:
+        """`prompt` of a family that reads text alone and was taught no form of conversation: a turn a line.
+
+        Args:
+            turns: what was said.
+            pictures: none.
+            begin: the ids that a text begins with.
+        """
+        if pictures or any(turn.pictures for turn in turns):
+            raise UsageError(f"{self.family} reads no pictures")
+        if self.tokenizer is None:
+            raise UsageError("a prompt needs a network with a tokenizer, which this one lacks")
+        return Prompt(None, torch.tensor([[*begin, *self.tokenizer.plain("\n".join(turn.text for turn in turns))]]))
 
     def _no_pictures(self, pixels: Tensor | None, rows: int, layers: int) -> Cache:
         """`start` of a family that reads text alone."""

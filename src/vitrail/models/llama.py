@@ -4,16 +4,17 @@ Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023 (23
 from LLaMA 2 (2307.09288), §2.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from vitrail.models.language_model import LanguageModel
+from vitrail.imaging.open import Picture
+from vitrail.models.language_model import LanguageModel, Prompt, Turn
 from vitrail.nn.cache import Cache, KeyValues
 from vitrail.nn.mlp import SwiGLU
-from vitrail.nn.rotary import Rotary, RotaryAttention
+from vitrail.nn.rotary import Rotary, RotaryAttention, Stretch
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class LlamaConfig:
         tied: whether the head is the embedding.
         start: the token that every text begins with.
         end: the tokens that end a text.
+        stretch: how the rotary positions were slowed down for longer texts; None for not at all.
     """
 
     vocabulary: int = 32000
@@ -47,6 +49,7 @@ class LlamaConfig:
     tied: bool = False
     start: int = 1
     end: tuple[int, ...] = (2,)
+    stretch: Stretch | None = None
 
 
 class LlamaBlock(nn.Module):
@@ -78,7 +81,7 @@ class Llama(LanguageModel):
         super().__init__()
         self.config = config
         self.tokens = nn.Embedding(config.vocabulary, config.width)
-        self.rotary = Rotary(config.width // config.heads, config.rotary_base)
+        self.rotary = Rotary(config.width // config.heads, config.rotary_base, config.stretch)
         self.blocks = nn.ModuleList(LlamaBlock(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
         self.head = nn.Linear(config.width, config.vocabulary, bias=False)
@@ -106,6 +109,10 @@ class Llama(LanguageModel):
         """See `LanguageModel.read`."""
         positions, visible = cache.admit(ids, mask)
         return self.run(self.tokens(ids), positions, cache, visible)
+
+    def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
+        """The turns' texts, a line each, behind the token that every text begins with; it knows no conversation."""
+        return self._text_prompt(turns, pictures, (self.config.start,))
 
     def run(self, tokens: Tensor, positions: Tensor, cache: Cache, visible: Tensor | None) -> Tensor:
         """Embedded tokens (B, n, D) at these positions, which see what `visible` says, -> (B, n, D).

@@ -23,11 +23,16 @@ from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, Source, is_url, open_picture, printable
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.image_text import ImageText
+from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
+from vitrail.tasks.ask import Answer, Asking
 from vitrail.tasks.batches import Failure
+from vitrail.tasks.caption import Caption
 from vitrail.tasks.classify import Label, top_labels
-from vitrail.tasks.models import engine_of, get_model, name_of
+from vitrail.tasks.models import engine_of, get_any_model, get_model, name_of
 from vitrail.tasks.page import data_uri, duration, file_size, render
+from vitrail.tasks.talk import check_language, get_talker
+from vitrail.tasks.telling import Talk
 from vitrail.tasks.zero_shot import SCORED, Classifier, Scoring, Words, classifier, get_image_text
 
 Result = TypeVar("Result")
@@ -177,6 +182,8 @@ class Analysis:
         scoring: where labels were given in words, how they were scored: "softmax" shares 1 out among them, "sigmoid"
             judges each by itself; None for the network's own classes.
         phrases: how near its patches are to each phrase that was given.
+        caption: what a network that writes says about it, where there was one.
+        answers: that network's, to what it was asked.
         method: how the heat map was found. "class activation" explains the first label, "attention rollout" none.
         picture: facts of the picture.
         network: facts of the network.
@@ -190,6 +197,8 @@ class Analysis:
     labels: tuple[Label, ...]
     scoring: Scoring | None
     phrases: tuple[PhraseMap, ...] = field(compare=False)
+    caption: Caption | None
+    answers: tuple[Answer, ...]
     method: Method
     picture: PictureFacts
     network: NetworkFacts
@@ -204,10 +213,13 @@ class Analysis:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, as JSON can hold it: what `classify` gives, and the facts.
 
-        "phrases" is there where some were given.
+        "phrases" is there where some were given, "caption" and "answers" where a network wrote them.
         """
         scoring = {} if self.scoring is None else {"scoring": self.scoring}
         phrases = {"phrases": [phrase.to_dict() for phrase in self.phrases]} if self.phrases else {}
+        words = {}
+        if self.caption:
+            words = {"caption": self.caption.to_dict(), "answers": [answer.to_dict() for answer in self.answers]}
         return {
             "input": self.input,
             "model": self.model,
@@ -215,6 +227,7 @@ class Analysis:
             **scoring,
             "labels": [label.to_dict() for label in self.labels],
             **phrases,
+            **words,
             "heat_map": {"method": self.method, "label": self.explained},
             "picture": asdict(self.picture),
             "network": {**asdict(self.network), "input_size": list(self.network.input_size)},
@@ -229,6 +242,7 @@ class Analysis:
         if self.scoring is not None:
             rows.append(f"  {SCORED[self.scoring]}")
         rows += [f"  {_phrase_line(phrase)}" for phrase in self.phrases]
+        rows += [f"  {line}" for line in self._words()]
         network = f"{self.model} ({self.network.family}), {self.engine}, {duration(self.seconds.network)}"
         return "\n".join([f"{printable(self.input)}: {_picture_line(self.picture)}", *rows, f"  {network}"])
 
@@ -237,7 +251,7 @@ class Analysis:
         pictures = [self.views.photo, self.views.heat, self.views.components, *self.views.phrases]
         about = f" for “{self.explained}”" if self.explained else ""
         captions = [
-            _picture_line(self.picture),
+            "\n".join([_picture_line(self.picture), *self._words()]),
             f"Where it looked{about} ({self.method})",
             f"Features of {' × '.join(map(str, self.views.grid))} patches: the same colour, the same kind of thing",
             *map(_phrase_line, self.phrases),
@@ -247,6 +261,13 @@ class Analysis:
             pictures.insert(1, draw.bars(names, scores, (480, 320)))
             captions.insert(1, f"{self.model}, {self.engine}, {duration(self.seconds.network)}")
         return draw.sheet(pictures, captions, columns=2 if self.labels else 3, cell=480, title=printable(self.input))
+
+    def _words(self) -> list[str]:
+        """What a network wrote, a line each, and its name."""
+        if self.caption is None:
+            return []
+        answers = [f"{answer.question} {answer.text}" for answer in self.answers]
+        return [f"“{self.caption.text}” ({self.caption.model})", *answers]
 
     def to_html(self) -> str:
         """A page on its own: pictures and styles inside, no scripts, nothing fetched from elsewhere."""
@@ -284,7 +305,10 @@ def analyze(
     labels: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
     phrases: Sequence[str] = (),
+    questions: Sequence[str] = (),
     model: str | os.PathLike | Model | None = None,
+    talker: str | os.PathLike | Model | None = None,
+    language: str | None = None,
     top: int = 5,
     engine: str = "auto",
     device: str | None = None,
@@ -300,8 +324,11 @@ def analyze(
         labels: what to tell apart, in words, for a network that reads them: as `classify` takes them.
         templates: sentences to put labels into, with {} in the label's place.
         phrases: what to look for in the picture's patches, for a network that reads words: ["the cat"].
+        questions: what to ask a network that writes: ["Is there a cat?"]. It describes the picture, too.
         model: what `vitrail.load` takes, or a loaded network; unless said, efficientnet-lite0, or with labels or
-            phrases emoji/clip-nano.
+            phrases emoji/clip-nano. One that writes is taken as `talker`.
+        talker: the network that writes; unless said, emoji/talk-nano where there are questions, and otherwise none.
+        language: that of the description and the answers, "en" or "zh"; unless said, English, and each question's own.
         top: how many labels to give.
         engine: how the network runs.
         device: where it runs.
@@ -309,19 +336,24 @@ def analyze(
 
     Raises:
         UsageError: `top` below 1; labels or phrases that are empty or given twice, or for a network that cannot read
-            them; a template without {}.
-        CheckpointError: the network cannot be loaded.
-        ImageError: the picture cannot be opened, or the network cannot run on it.
+            them; a template without {}; an empty question; a `talker` that does not write.
+        CheckpointError: a network cannot be loaded.
+        ImageError: the picture cannot be opened, or a network cannot run on it.
         VitrailError: a network that can be asked neither for its attention nor for class activation.
     """
     question = Question(top, Words.of(labels, templates), phrases)  # type: ignore[arg-type]  # made a tuple there
     picture = _opened(image, allow_private)
-    network = (get_image_text if question.has_words else get_model)(model, engine=engine, device=device)
-    return _analyze(picture, network, question, question.judge(network))
+    network, talk = get_networks(question, model, talker, questions, language, engine=engine, device=device)
+    return _analyze(picture, network, question, question.judge(network), talk)
 
 
 def analyze_each(
-    inputs: Sequence[Input], model: Model, question: "Question", *, allow_private: bool = False
+    inputs: Sequence[Input],
+    model: Model,
+    question: "Question",
+    talk: "Talk | None" = None,
+    *,
+    allow_private: bool = False,
 ) -> "Iterator[Analysis | Failure]":
     """`analyze` for a stream: each input's analysis as soon as it is there, in order; labels are read once.
 
@@ -332,7 +364,7 @@ def analyze_each(
 
     def analysed(input: Input) -> Analysis | Failure:
         try:
-            return _analyze(input.open(allow_private), model, question, judge)
+            return _analyze(input.open(allow_private), model, question, judge, talk)
         except VitrailError as error:
             return Failure(input.name, str(error), error)
 
@@ -382,7 +414,43 @@ class Question:
         return None if self.words is None else classifier(model, self.words)
 
 
-def _analyze(picture: Picture, network: Model, question: Question, judge: Classifier | None) -> Analysis:
+def get_networks(
+    question: Question,
+    model: str | os.PathLike | Model | None,
+    talker: str | os.PathLike | Model | None = None,
+    questions: Sequence[str] = (),
+    language: str | None = None,
+    *,
+    engine: str = "auto",
+    device: str | None = None,
+    architecture: str | None = None,
+) -> tuple[Model, Talk | None]:
+    """The network that sees, and the one that writes, if there is to be one; arguments as `analyze` takes them.
+
+    Raises:
+        UsageError: what `analyze` says; or two networks that write are named.
+    """
+    if isinstance(questions, str):
+        raise UsageError("questions are a list of texts, not one text")
+    asked = tuple(Asking.of(one, language=language) for one in questions)
+    check_language(language)
+    seen = None if model is None else get_any_model(model, engine=engine, device=device, architecture=architecture)
+    if isinstance(seen, LanguageModel):
+        if talker is not None:
+            raise UsageError(f"'{name_of(seen)}' writes, and so does the talker: name one that sees as the model")
+        talker, model = model, None
+    else:
+        model = seen or model
+    get = get_image_text if question.has_words else get_model
+    network = get(model) if isinstance(model, Model) else get(None, engine=engine, device=device)
+    if talker is None and not asked:
+        return network, None
+    return network, Talk(get_talker(talker, engine=engine, device=device), language or "en", asked)
+
+
+def _analyze(
+    picture: Picture, network: Model, question: Question, judge: Classifier | None, talk: Talk | None
+) -> Analysis:
     weights = next(network.parameters())
     pixels, preprocessing = _timed(lambda: network.preprocess(picture))
     try:
@@ -399,6 +467,7 @@ def _analyze(picture: Picture, network: Model, question: Question, judge: Classi
         sentence = f"the network cannot run on its {pixels.shape[2]}×{pixels.shape[3]} pixels"
         reason = str(error).strip().partition("\n")[0] or "out of memory"
         raise ImageError(f"{printable(picture.name)}: {sentence} ({reason}).") from error
+    caption, answers = talk.about(picture) if talk else (None, ())
     maps = explanation.phrases[0].cpu().numpy()
     phrases = tuple(PhraseMap(phrase, cosines) for phrase, cosines in zip(question.phrases, maps, strict=True))
     has_head = not isinstance(network.head, nn.Identity)
@@ -409,6 +478,8 @@ def _analyze(picture: Picture, network: Model, question: Question, judge: Classi
         labels=labels,
         scoring=judge.scoring if judge else None,
         phrases=phrases,
+        caption=caption,
+        answers=answers,
         method=explanation.method,
         picture=PictureFacts(
             picture.width, picture.height, picture.format, picture.mode, picture.orientation, picture.file_size
@@ -499,6 +570,10 @@ def _views(picture: Picture, preprocess: Preprocess, explanation: Explanation, p
 
 def _seen_box(preprocess: Preprocess, height: int, width: int) -> draw.Box:
     """Which part of a picture of this height and width the network is shown, in the picture's own pixels."""
+    if preprocess.middle is not None:
+        middle = preprocess.middle_of(height, width)
+        top, left = middle.corner(height, width)
+        return left, top, left + middle.size[1], top + middle.size[0]
     if preprocess.crop is None:
         return 0, 0, width, height
     scaled = preprocess.resize.output_size(height, width) if preprocess.resize else (height, width)

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vitrail.errors import ImageError, UsageError, VitrailError
 from vitrail.imaging.inputs import Input
-from vitrail.imaging.open import printable
+from vitrail.imaging.open import Picture, printable
 from vitrail.models.model import Model
 
+Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
 
 THREADS = min(4, os.cpu_count() or 1)
@@ -67,9 +68,52 @@ def in_batches(
     Raises:
         UsageError: a batch size below 1.
     """
+
+    def run_together(tensors: list[Tensor]) -> Sequence[Result]:
+        weights = next(model.parameters())
+        try:
+            return run(torch.cat(tensors).to(weights.device, weights.dtype))
+        except RuntimeError as error:
+            if _is_out_of_memory(error):
+                raise
+            height, width = tensors[0].shape[-2:]
+            raise ValueError(f"the network cannot run on {height}×{width} pixels ({_first_line(error)})") from error
+
+    return prepared_in_batches(
+        inputs,
+        model.preprocess,
+        lambda tensor: tensor.shape,
+        run_together,
+        batch_size=batch_size,
+        allow_private=allow_private,
+    )
+
+
+def prepared_in_batches(
+    inputs: Sequence[Input],
+    prepare: Callable[[Picture], Prepared],
+    kind: Callable[[Prepared], Hashable],
+    run: Callable[[list[Prepared]], Sequence[Result]],
+    *,
+    batch_size: int = 8,
+    allow_private: bool = False,
+) -> Iterator[tuple[Input, Result | Failure]]:
+    """`in_batches` for what is more than a tensor.
+
+    Args:
+        inputs: what to look at.
+        prepare: makes of an opened picture what the network takes; it runs on several threads.
+        kind: neighbours of the same kind share a batch.
+        run: what was prepared -> as many results; it runs without gradients.
+        batch_size: the most that `run` is given at once.
+        allow_private: fetch URLs from addresses that are not public, too.
+
+    Raises:
+        UsageError: a batch size below 1.
+    """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, not {batch_size}")
-    return _in_batches(inputs, model, run, batch_size, allow_private)
+    return _in_batches(inputs, prepare, kind, run, batch_size, allow_private)
 
 
 def one_or_all(
@@ -100,34 +144,37 @@ def is_standard_input(named: Any) -> bool:
 
 def _in_batches(
     inputs: Sequence[Input],
-    model: Model,
-    run: Callable[[Tensor], Sequence[Result]],
+    prepare: Callable[[Picture], Prepared],
+    kind: Callable[[Prepared], Hashable],
+    run: Callable[[list[Prepared]], Sequence[Result]],
     batch_size: int,
     allow_private: bool,
 ) -> Iterator[tuple[Input, Result | Failure]]:
-    batch: list[tuple[Input, Tensor | Failure]] = []
-    tensors: list[Tensor] = []  # those of the batch that are no failures
-    for input, prepared in _prepared(inputs, model, batch_size + THREADS, allow_private):
-        if isinstance(prepared, Tensor):
-            if tensors and prepared.shape != tensors[0].shape:
-                yield from _run(batch, tensors, model, run)
-                batch, tensors = [], []
-            tensors.append(prepared)
-        batch.append((input, prepared))
-        if len(tensors) in (0, batch_size):
-            yield from _run(batch, tensors, model, run)
-            batch, tensors = [], []
-    yield from _run(batch, tensors, model, run)
+    batch: list[tuple[Input, Failure | None]] = []
+    together: list[Prepared] = []  # those of the batch that are no failures
+    for input, prepared in _prepared(inputs, prepare, batch_size + THREADS, allow_private):
+        if isinstance(prepared, Failure):
+            batch.append((input, prepared))
+        else:
+            if together and kind(prepared) != kind(together[0]):
+                yield from _run(batch, together, run)
+                batch, together = [], []
+            together.append(prepared)
+            batch.append((input, None))
+        if len(together) in (0, batch_size):
+            yield from _run(batch, together, run)
+            batch, together = [], []
+    yield from _run(batch, together, run)
 
 
 def _prepared(
-    inputs: Sequence[Input], model: Model, ahead: int, allow_private: bool
-) -> Iterator[tuple[Input, Tensor | Failure]]:
-    """Each input with its (1, C, H, W), at most `ahead` of them before they are asked for."""
+    inputs: Sequence[Input], prepare: Callable[[Picture], Prepared], ahead: int, allow_private: bool
+) -> Iterator[tuple[Input, Prepared | Failure]]:
+    """Each input with what it is prepared to, at most `ahead` of them before they are asked for."""
 
-    def prepare(input: Input) -> Tensor | Failure:
+    def opened(input: Input) -> Prepared | Failure:
         try:
-            return model.preprocess(input.open(allow_private))
+            return prepare(input.open(allow_private))
         except VitrailError as error:
             return Failure(input.name, str(error), error)
         except MemoryError:
@@ -136,47 +183,52 @@ def _prepared(
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vitrail-open")
     remaining = iter(inputs)
     try:
-        pending = deque((input, pool.submit(prepare, input)) for input in islice(remaining, ahead))
+        pending = deque((input, pool.submit(opened, input)) for input in islice(remaining, ahead))
         while pending:
             input, future = pending.popleft()
             prepared = future.result()
-            pending.extend((input, pool.submit(prepare, input)) for input in islice(remaining, 1))
+            pending.extend((input, pool.submit(opened, input)) for input in islice(remaining, 1))
             yield input, prepared
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run(
-    batch: list[tuple[Input, Tensor | Failure]],
-    tensors: list[Tensor],
-    model: Model,
-    run: Callable[[Tensor], Sequence[Result]],
+    batch: list[tuple[Input, Failure | None]],
+    together: list[Prepared],
+    run: Callable[[list[Prepared]], Sequence[Result]],
 ) -> Iterator[tuple[Input, Result | Failure]]:
     reason = ""
     results: Iterator[Result] = iter(())
-    if tensors:
-        weights = next(model.parameters())
+    if together:
         try:
             with torch.inference_mode():
-                results = iter(run(torch.cat(tensors).to(weights.device, weights.dtype)))
+                results = iter(run(together))
         except (ValueError, RuntimeError, MemoryError) as error:  # pictures that do not suit the network, or too many
-            reason = _why(error, tensors)
-    for input, prepared in batch:
-        if isinstance(prepared, Failure):
-            yield input, prepared
+            reason = _why(error, len(together))
+    for input, failure in batch:
+        if failure is not None:
+            yield input, failure
         else:
             yield input, _failure(input, reason) if reason else next(results)
 
 
-def _why(error: Exception, tensors: list[Tensor]) -> str:
-    """Why a network cannot run on these pictures."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        several = f" with {len(tensors) - 1} others: try a smaller batch size" if len(tensors) > 1 else ""
+def _why(error: Exception, count: int) -> str:
+    """Why a network cannot run on so many pictures."""
+    if _is_out_of_memory(error):
+        several = f" with {count - 1} others: try a smaller batch size" if count > 1 else ""
         return f"the network does not fit in memory with it{several}"
     if isinstance(error, ValueError):  # the network's own sentence
         return str(error)
-    height, width = tensors[0].shape[-2:]
-    return f"the network cannot run on {height}×{width} pixels ({str(error).strip().splitlines()[0]})"
+    return f"the network cannot run on it ({_first_line(error)})"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _failure(input: Input, reason: str) -> Failure:

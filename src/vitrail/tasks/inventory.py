@@ -16,7 +16,9 @@ from vitrail.checkpoints.load import build, config_fields, layout_of, read_prepr
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.image_text import ImageText
+from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
+from vitrail.models.perceiver_flow import PerceiverFlow
 from vitrail.nn.patches import pair
 
 
@@ -70,9 +72,10 @@ class Info:
         hub: its hub id; None for a checkpoint in the box or on disk, "" for an architecture without published weights.
         config: the family's frozen config.
         parameters: how many numbers were learned.
-        flops: floating-point operations of one forward pass on one picture, a multiplication and an addition being two.
-            Counted are matrix products and convolutions, as `torch.utils.flop_counter` does.
-        picture_size: (height, width) in pixels of that picture.
+        flops: floating-point operations of one forward pass on one picture, a multiplication and an addition being two;
+            of a network that sees no pictures, on the first token of a text. Counted are matrix products and
+            convolutions, as `torch.utils.flop_counter` does.
+        picture_size: (height, width) in pixels of that picture; None where there are no pictures.
         preprocess: how it wants its pictures; None where only a file on the hub says so.
     """
 
@@ -86,7 +89,7 @@ class Info:
     config: Any
     parameters: int
     flops: int
-    picture_size: tuple[int, int]
+    picture_size: tuple[int, int] | None
     preprocess: Preprocess | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +100,8 @@ class Info:
         return fields
 
     def __str__(self) -> str:
-        height, width = self.picture_size
+        size = self.picture_size
+        counted = "the first token" if size is None else f"one picture of {size[0]}×{size[1]} pixels"
         rows = {
             "family": f"{self.title} ({self.family})",
             "paper": self.paper,
@@ -105,8 +109,8 @@ class Info:
             "weights": "on this machine" if self.hub is None else self.hub or "none published",
             "licence": self.licence or "unknown",
             "parameters": f"{_short(self.parameters)} ({self.parameters:,})",
-            "FLOPs": f"{_short(self.flops)} for one picture of {height}×{width} pixels (2 for each multiply-add)",
-            "pictures": _preprocess_text(self.preprocess),
+            "FLOPs": f"{_short(self.flops)} for {counted} (2 for each multiply-add)",
+            "pictures": "none" if size is None else _preprocess_text(self.preprocess),
             **{field: _value_text(value) for field, value, _ in config_fields(self.config)},
         }
         indent = 2 + max(map(len, rows)) + 2
@@ -143,7 +147,7 @@ def info(name: str, *, architecture: str | None = None) -> Info:
             model = layout.model(entry.config)
         preprocess, licence, hub = entry.preprocess, entry.licence, entry.hub
     family = registry.FAMILIES[model.family]
-    size = (preprocess.output_size if preprocess else None) or pair(model.config.image_size)
+    size = _picture_size(model, preprocess)
     return Info(
         name=name,
         family=family.name,
@@ -160,20 +164,37 @@ def info(name: str, *, architecture: str | None = None) -> Info:
     )
 
 
-def count_flops(model: Model, size: tuple[int, int]) -> int:
+def count_flops(model: Model, size: tuple[int, int] | None) -> int:
     """Floating-point operations of one forward pass of a network on the meta device.
 
     Of a network that reads texts, too, only the picture's way is counted: a text's depends on its length.
 
     Args:
         model: the network.
-        size: (height, width) of the picture, in pixels.
+        size: (height, width) of the picture, in pixels; None to read the first token of a text instead.
     """
-    picture = torch.empty(1, model.config.channels, *size, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()
-        model.encode_image(picture) if isinstance(model, ImageText) else model(picture)
+    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model.eval().requires_grad_(False)  # the counter stumbles over parameters that are given to a module
+        if size is None:
+            model(None, torch.zeros(1, 1, dtype=torch.int64))
+            return counter.get_total_flops()
+        picture = torch.empty(1, getattr(model.config, "channels", 3), *size)
+        if isinstance(model, ImageText):
+            model.encode_image(picture)
+        elif isinstance(model, LanguageModel):
+            model.features(picture)
+        elif isinstance(model, PerceiverFlow):
+            model(torch.stack([picture, picture], 1))
+        else:
+            model(picture)
     return counter.get_total_flops()
+
+
+def _picture_size(model: Model, preprocess: Preprocess | None) -> tuple[int, int] | None:
+    """(height, width) of the pictures a network is given, in pixels; None where it sees none."""
+    if isinstance(model, LanguageModel) and model.most_pictures == 0:
+        return None
+    return (preprocess.output_size if preprocess else None) or pair(model.config.image_size)
 
 
 def _in_the_box() -> Iterator[Listed]:
@@ -210,6 +231,8 @@ def _preprocess_text(preprocess: Preprocess | None) -> str:
     if preprocess is None:
         return "as the checkpoint's preprocessor_config.json says"
     steps = []
+    if preprocess.middle is not None:
+        steps.append(f"the middle {'×'.join(f'{part:.3g}' for part in preprocess.middle)} of the shortest edge")
     if preprocess.resize is not None:
         size, resample = preprocess.resize.size, preprocess.resize.resample.name.lower()
         edges = str(size) if isinstance(size, int) else "×".join(map(str, size))

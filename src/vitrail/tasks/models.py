@@ -6,6 +6,7 @@ from threading import Lock
 
 from vitrail.checkpoints.load import load
 from vitrail.errors import UsageError
+from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -15,6 +16,26 @@ _loading = Lock()
 
 
 def get_model(
+    model: str | os.PathLike | Model | None = None,
+    *,
+    engine: str = "auto",
+    device: str | None = None,
+    architecture: str | None = None,
+) -> Model:
+    """The network to see with; arguments and errors are `get_any_model`'s.
+
+    Raises:
+        UsageError: the network writes, and neither names what it sees nor makes vectors of it.
+    """
+    network = get_any_model(model, engine=engine, device=device, architecture=architecture)
+    if isinstance(network, LanguageModel):
+        raise UsageError(
+            f"'{name_of(network)}' writes texts, and gives no labels or vectors of pictures: use caption, ask or chat"
+        )
+    return network
+
+
+def get_any_model(
     model: str | os.PathLike | Model | None = None,
     *,
     engine: str = "auto",

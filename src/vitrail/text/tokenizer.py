@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from tokenizers import Tokenizer as Backend
@@ -66,6 +67,25 @@ class Tokenizer:
         if not encoded:
             return torch.empty(0, self.context if self.fixed else 0, dtype=torch.int64)
         return torch.tensor([text.ids for text in encoded])
+
+    def plain(self, text: str) -> list[int]:
+        """The ids of a text as it stands, of any length: nothing around it, nothing cut, nothing filled up.
+
+        What a prompt is put together of. Special tokens that are spelled out in the text are found.
+
+        Raises:
+            UsageError: it is no text, or is half a character (a lone surrogate).
+        """
+        if not _is_text(text):
+            raise UsageError(f"{text!r:.200} is no text, or not one in Unicode's characters")
+        return self._uncut.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def _uncut(self) -> Backend:
+        backend = copy.deepcopy(self.backend)
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """The text of one row of ids, without special tokens and without what fills it up."""

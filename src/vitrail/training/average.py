@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from vitrail.models.image_text import ImageText
-from vitrail.training.sharding import copy_into, forget_gathered, local
+from vitrail.training.sharding import copy_into, forget_gathered, local, state_of
 
 
 class Average:
@@ -28,14 +28,14 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
-        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.state = {name: tensor.detach().clone() for name, tensor in state_of(model).items()}
         self._weights = {name for name, _ in model.named_parameters()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after the update that is number `step`, counted from 0."""
         decay = decay_at(step, self.decay)
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in state_of(self.model).items():
             if name in self._weights:
                 local(self.state[name]).lerp_(local(tensor), 1 - decay)
             else:
@@ -44,7 +44,7 @@ class Average:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within, the network has the averages for weights."""
-        kept = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        kept = {name: tensor.detach().clone() for name, tensor in state_of(self.model).items()}
         self._write(self.state)
         try:
             yield
@@ -65,7 +65,7 @@ class Average:
                 copy_into(self.state[name], tensor)
 
     def _write(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in state_of(self.model).items():
             copy_into(tensor, state[name])
         forget_gathered(self.model)
 

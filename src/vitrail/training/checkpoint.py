@@ -19,7 +19,7 @@ from vitrail.errors import VitrailError
 from vitrail.files import appearing
 from vitrail.training.average import Average
 from vitrail.training.optimiser import blank_state
-from vitrail.training.sharding import copy_into, forget_gathered, spread_like, whole
+from vitrail.training.sharding import copy_into, forget_gathered, spread_like, state_of, whole
 
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
@@ -100,7 +100,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def _state(model: nn.Module, average: Average, optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     """Everything that a run's next update depends on, by name, in an order that all processes share."""
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state_of(model).items():
         yield f"model/{name}", tensor
     for name, tensor in average.state.items():
         yield f"average/{name}", tensor

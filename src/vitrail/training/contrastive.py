@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from accelerate.utils import extract_model_from_parallel
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from vitrail.evaluation.retrieval import RetrievalScores, questions
 from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.settings import Section
-from vitrail.training.passes import Passes
+from vitrail.training.passes import Passes, Trainable, network_of
 from vitrail.training.randomness import seed_for
 
 LARGEST_SCALE = 100.0
@@ -78,7 +77,7 @@ class ContrastiveSection(Section):
         Returns:
             The loss of this process's share, (), detached; the mean over processes is that of the batch.
         """
-        network = passes.accelerator.unwrap_model(passes.model).network
+        network = network_of(passes.model)
         if self.loss == "infonce":
             with torch.no_grad():
                 network.logit_scale.clamp_(max=math.log(LARGEST_SCALE))
@@ -93,14 +92,13 @@ class ContrastiveSection(Section):
             lambda pictures, texts: loss_of(pictures @ gathered(texts).T, texts @ gathered(pictures).T, right),
         )
 
-    def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor], Tensor]:
+    def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], Tensor]:
         """What gives the cosines (B, T) of prepared pictures (B, 3, H, W) and all that a test asks (`questions`)."""
-        bare = extract_model_from_parallel(model)
-        network: Any = bare.network if isinstance(bare, Towers) else bare
+        network = network_of(model)
         assert data.texts is not None
         bank = text_bank(network, questions(data.texts))
 
-        def answer(images: Tensor) -> Tensor:
+        def answer(images: Tensor, batch: Batch) -> Tensor:
             vectors = network.encode_image(images).float()
             with torch.autocast(images.device.type, enabled=False):  # in bfloat16, half of all cosines are equal
                 return F.normalize(vectors, dim=-1) @ bank.T
@@ -112,21 +110,23 @@ class ContrastiveSection(Section):
         assert data.texts is not None
         return RetrievalScores(data.texts)
 
-    def said(self, output: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
+    def said(self, output: Tensor, data: Data) -> tuple[str, ...]:
         """The label whose names in the first language are nearest, by a picture's cosines (T,)."""
-        return (labels[int(output[: len(labels)].argmax())],)
+        return (data.labels[int(output[: len(data.labels)].argmax())],)
+
+    def right(self, target: Tensor, data: Data) -> tuple[str, ...]:
+        """What a picture shows, by its number ()."""
+        return (data.labels[int(target)],)
 
 
-class Towers(nn.Module):
+class Towers(Trainable):
     """Both towers in one forward pass, as frameworks that distribute the training of a module want it.
 
     Args:
         network: the towers.
     """
 
-    def __init__(self, network: ImageText) -> None:
-        super().__init__()
-        self.network = network
+    network: ImageText
 
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Prepared pictures (B, 3, H, W) and token ids (B, N) -> two vectors a pair, (B, E + 1) each.

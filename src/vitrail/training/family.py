@@ -12,7 +12,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from vitrail import registry
 from vitrail.errors import UsageError
 from vitrail.models.image_text import ImageText
+from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
+from vitrail.models.vqa import VQA
 from vitrail.nn.patches import pair
 from vitrail.text.tokenizer import Tokenizer
 
@@ -43,11 +45,15 @@ def build_config(
     if classes is not None:
         fields = _decided(fields, "model", "classes", classes)
     if tokenizer is not None:
-        text = _decided(fields.get("text", {}), "model.text", "vocabulary", tokenizer.backend.get_vocab_size())
-        fields = {**fields, "text": text}
+        size = tokenizer.backend.get_vocab_size()
+        if "text" in {field.name for field in dataclasses.fields(config_class)}:
+            fields = {**fields, "text": _decided(fields.get("text", {}), "model.text", "vocabulary", size)}
+        else:  # a network that reads and does not see
+            fields = _decided(fields, "model", "vocabulary", size)
     config = _built(config_class, fields, family, "model")
-    if tokenizer is not None and "end" in {field.name for field in dataclasses.fields(config.text)}:
-        config = dataclasses.replace(config, text=dataclasses.replace(config.text, end=last_token(tokenizer)))
+    if tokenizer is not None and "end" in {field.name for field in dataclasses.fields(text_of(config))}:
+        text = dataclasses.replace(text_of(config), end=last_token(tokenizer))
+        config = dataclasses.replace(config, text=text) if hasattr(config, "text") else text
     _rehearse(family, config)
     return config
 
@@ -68,9 +74,17 @@ def build_model(family: str, config: FamilyConfig) -> Model:
     return registry.FAMILIES[family].load_model()(config)
 
 
+def text_of(config: FamilyConfig) -> FamilyConfig:
+    """The part of a config that is about texts; all of it where the network does nothing but read."""
+    return getattr(config, "text", config)
+
+
 def picture_size(config: FamilyConfig) -> tuple[int, int]:
-    """(height, width) in pixels of the pictures that a network of this config is trained on."""
-    return pair(config.image_size)
+    """(height, width) in pixels of the pictures that a network of this config is trained on.
+
+    One that does not see is told what is said of pictures of 64 pixels.
+    """
+    return pair(getattr(config, "image_size", 64))
 
 
 def _decided(fields: Mapping[str, Any], place: str, key: str, value: int) -> dict[str, Any]:
@@ -139,7 +153,9 @@ def _rehearse(family: str, config: FamilyConfig) -> None:
         with torch.device("meta"):
             model = build_model(family, config)
             images = torch.empty(2, 3, *picture_size(config))
-            if isinstance(model, ImageText):
+            if isinstance(model, LanguageModel) and model.most_pictures == 0:
+                model(None, torch.zeros(2, config.context, dtype=torch.long))
+            elif isinstance(model, ImageText | LanguageModel | VQA):
                 model(images, torch.zeros(2, config.text.context, dtype=torch.long))
             else:
                 model(images)

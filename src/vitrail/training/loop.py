@@ -6,8 +6,9 @@ distributing.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,18 +17,18 @@ from torch import Tensor, nn
 
 from vitrail.checkpoints.load import load
 from vitrail.checkpoints.save import save
-from vitrail.data.source import Batch, Data, Source, Texts, scaling
+from vitrail.data.source import Batch, Data, Quiz, Source, Talks, Texts, scaling
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.model import Model
+from vitrail.models.vit import ViT
 from vitrail.text.tokenizer import Tokenizer
 from vitrail.training.augment import Augmentation
 from vitrail.training.average import Average
 from vitrail.training.batches import Batches, loader
 from vitrail.training.checkpoint import read_checkpoint, write_checkpoint
-from vitrail.training.contrastive import Towers
-from vitrail.training.family import build_model, picture_size, reads_texts
+from vitrail.training.family import build_model, picture_size, reads_texts, text_of
 from vitrail.training.optimiser import build_optimiser, is_head, learning_rate
-from vitrail.training.passes import Passes
+from vitrail.training.passes import Passes, network_of
 from vitrail.training.progress import Progress
 from vitrail.training.randomness import seed_for, shuffled
 from vitrail.training.recipe import Recipe, load_recipe
@@ -63,8 +64,8 @@ def train(recipe: Recipe, *, output: str | Path | None = None, resume: bool = Tr
         if not resume:
             folder.start_over()
         folder.start(recipe)
-        if data.texts is not None and not folder.tokenizer.is_file():
-            folder.write_tokenizer(_tokenizer_for(recipe, data.texts))
+        if (said := data.texts or data.talks or data.quiz) and not folder.tokenizer.is_file():
+            folder.write_tokenizer(_tokenizer_for(recipe, said))
     accelerator.wait_for_everyone()
     trainer = Trainer(recipe, data, folder, accelerator)
     return trainer.run()
@@ -86,13 +87,13 @@ def evaluate(run: str | Path) -> Run:
     data = open_data(recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(str(folder.model), device=device)
-    if data.texts is None and model.labels != data.labels:
+    if (data.quiz or not model.reads) and model.labels != data.labels:
         raise UsageError(f"the data has changed since {folder.path} was trained: its classes are others now")
     scores = recipe.objective.scores(data, device)
     with torch.inference_mode():
         answer = recipe.objective.answering(model, data)
         for batch, _ in _test_batches(data.test, recipe.evaluation.batch_size, 0, 1):
-            scores.update(answer(normalise(batch["images"].to(device))).float(), batch["targets"].to(device))
+            scores.update(answer(normalise(batch["images"].to(device)), batch), batch["targets"].to(device))
     return Run(folder.path, recipe.name, recipe.steps, data.split, scores.compute())
 
 
@@ -110,10 +111,21 @@ def open_data(recipe: Recipe) -> Data:
     if data.many != recipe.objective.many:
         shows = "several classes" if data.many else "one class"
         raise UsageError(f"{said}a picture of data.source '{recipe.data.source}' shows {shows}")
+    if data.mapped != (recipe.objective.name == "patches"):
+        raise UsageError(f"{said}data.targets says what {'each pixel' if data.mapped else 'a whole picture'} shows")
+    if (data.talks is not None) != (recipe.objective.name == "talking"):
+        are = "no conversations" if data.talks is None else "conversations"
+        raise UsageError(f"{said}data.source '{recipe.data.source}' holds {are}")
+    if (data.quiz is not None) != (recipe.objective.name == "answering"):
+        asks = "asks nothing" if data.quiz is None else "asks questions"
+        raise UsageError(f"{said}data.source '{recipe.data.source}' {asks}")
+    if (data.senses is not None) != (recipe.objective.name == "sensing"):
+        come = "no films and sounds" if data.senses is None else "films and sounds"
+        raise UsageError(f"{said}with the pictures of data.source '{recipe.data.source}' come {come}")
     if reads_texts(recipe.model.family) != recipe.objective.reads:
         do = "read no texts" if recipe.objective.reads else "name no classes"
         raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
-    if data.texts is None:
+    if data.labels and data.texts is None:
         recipe.model.config(len(data.labels))
     return data
 
@@ -147,24 +159,23 @@ class Trainer:
         self.batches = Batches(
             data.train, recipe.batch_size // parts, recipe.seed, accelerator.process_index, accelerator.num_processes
         )
-        self.tokenizer = None if data.texts is None else folder.read_tokenizer()
-        self.config = recipe.model.config(None if self.tokenizer else len(data.labels), self.tokenizer)
+        self.tokenizer = folder.read_tokenizer() if data.texts or data.talks or data.quiz else None
+        chooses = data.quiz is not None or self.tokenizer is None
+        self.config = recipe.model.config(len(data.labels) if chooses else None, self.tokenizer)
         torch.manual_seed(seed_for(recipe.seed, "weights"))
         model = build_model(recipe.model.family, self.config)
         self._describe(model)
-        if recipe.start_from:
-            start_from(model, recipe.start_from)
+        for start in recipe.starts:
+            start_from(model, start)
         if not accelerator.is_fsdp2:  # which shares no weights that lie so; convolutions are nearly twice as fast
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs do not know it
+        trainable = recipe.objective.trainable(model)
         optimiser = build_optimiser(model, recipe.optimiser)
         if accelerator.is_fsdp2 and any(weight.ndim == 0 for weight in model.parameters()):
             raise UsageError(f"FSDP2 cannot share {model.family}, which has weights that are single numbers: use DDP")
         # Accelerate would place copies of the groups on the device, which two optimisers in one would not know of.
-        self.model, self.optimiser = accelerator.prepare(
-            recipe.objective.trainable(model), optimiser, device_placement=[True, False]
-        )
-        unwrapped = accelerator.unwrap_model(self.model)
-        self.network: nn.Module = unwrapped.network if isinstance(unwrapped, Towers) else unwrapped
+        self.model, self.optimiser = accelerator.prepare(trainable, optimiser, device_placement=[True, False])
+        self.network: nn.Module = network_of(self.model)
         self.average = Average(self.network, recipe.ema)
         self.augmentation = Augmentation(recipe.augmentation, len(data.labels))
 
@@ -248,16 +259,16 @@ class Trainer:
             self.average.settle_norms(self._norm_pictures())
             answer = recipe.objective.answering(self.model, self.data)
             for batch, count in _test_batches(self.data.test, size, rank, world):
-                outputs = answer(normalise(batch["images"].to(self.device))).float()[:count]
+                outputs = answer(normalise(batch["images"].to(self.device)), batch)[:count]
                 if count:
                     scores.update(outputs, batch["targets"][:count].to(self.device))
             if samples := min(recipe.evaluation.samples, len(self.data.test)):
                 shown = torch.linspace(0, len(self.data.test) - 1, samples).round().long()
                 batch = self.data.test.batch(shown, None)
                 # By all processes: under FSDP2 none can run alone.
-                outputs = answer(normalise(batch["images"].to(self.device))).float()
+                outputs = answer(normalise(batch["images"].to(self.device)), batch)
                 if self.main:
-                    self._draw(batch, outputs.cpu(), step)
+                    self._draw(batch, outputs, step)
         return scores.compute()
 
     def export(self) -> None:
@@ -276,14 +287,15 @@ class Trainer:
         """Say of a network what its data says."""
         if model.reads:
             model.tokenizer = self.tokenizer
-        else:
+        if not model.reads or self.data.quiz:
             model.labels = self.data.labels
 
     def _prepared(self, batch: Batch) -> Batch:
         """A batch as the network takes it: on its device, augmented, and normalised."""
         images = batch["images"].to(self.device, non_blocking=True).float() / 255
         targets = batch["targets"].to(self.device, non_blocking=True)
-        images, targets = self.augmentation(images, targets)
+        if images.ndim == 4:  # rows of several pictures stay as they are
+            images, targets = self.augmentation(images, targets)
         return {**batch, "images": normalise(images), "targets": targets}
 
     def _norm_pictures(self) -> Iterator[Tensor]:
@@ -305,51 +317,68 @@ class Trainer:
         rate = learning_rate(step - 1, self.recipe.steps, self.recipe.optimiser.lr, self.recipe.schedule)
         progress.loss(step, loss, rate)
 
-    def _draw(self, batch: Batch, outputs: Tensor, step: int) -> None:
-        labels, many = self.data.labels, self.data.many
-        said = [self.recipe.objective.said(output, labels) for output in outputs]
-        right = [
-            tuple(labels[index] for index in (target.nonzero().flatten().tolist() if many else [int(target)]))
-            for target in batch["targets"]
-        ]
+    def _draw(self, batch: Batch, outputs: Sequence[Any], step: int) -> None:
+        objective = self.recipe.objective
+        said = [objective.said(output, self.data) for output in outputs]
+        right = [objective.right(target, self.data) for target in batch["targets"]]
         title = f"{self.recipe.name}, step {step}: {self.data.split}"
-        prediction_sheet(batch["images"], said, right, title).save(self.folder.samples / f"step-{step:08d}.png")
+        shown = batch.get("shown", batch["images"])
+        prediction_sheet(shown, said, right, title).save(self.folder.samples / f"step-{step:08d}.png")
 
 
 def start_from(model: Model, name: str) -> None:
-    """Copy another network's weights into this one, but for a head of other classes.
+    """Copy another network's weights into this one.
 
     Args:
-        model: of the same family and sizes.
+        model: of the same family and sizes, or with such a part.
         name: what `vitrail.load` takes, or a finished run's folder.
 
     Raises:
         UsageError: it is another family or of other sizes.
         CheckpointError: it cannot be loaded.
     """
-    other = _load_run(name)
-    if other.family != model.family:
+    copy_weights(model, _load_run(name), name)
+
+
+def copy_weights(model: Model, other: Model, name: str) -> None:
+    """Copy a network's weights into another, or into the part of it that is of its family.
+
+    A head for other classes starts anew, and a ViT's positions in pictures of another size are interpolated.
+
+    Args:
+        model: takes them.
+        other: gives them.
+        name: what to call the giver in an error.
+
+    Raises:
+        UsageError: it is another family or of other sizes.
+    """
+    parts = (module for module in model.modules() if isinstance(module, Model) and module.family == other.family)
+    part = next(parts, None)
+    if part is None:
         raise UsageError(f"start_from names '{name}', which is of the family {other.family}, not {model.family}")
-    weights, ours = other.state_dict(), model.state_dict()
-    if other.labels != model.labels:
+    weights, ours = other.state_dict(), part.state_dict()
+    if other.labels != part.labels:
         weights = {key: weight for key, weight in weights.items() if not is_head(key)}
+    if isinstance(other, ViT) and isinstance(part, ViT):
+        weights["positions"] = other.positions_for(part.config.grid).detach()
     for key in weights:
         if key not in ours or ours[key].shape != weights[key].shape:
             raise UsageError(f"start_from names '{name}', whose '{key}' does not fit this recipe's model")
-    model.load_state_dict({**ours, **weights})
+    part.load_state_dict({**ours, **weights})
 
 
-def _tokenizer_for(recipe: Recipe, texts: Texts) -> Tokenizer:
+def _tokenizer_for(recipe: Recipe, texts: Texts | Talks | Quiz) -> Tokenizer:
     """That of the network the run starts from; or one trained from the texts of training, for as many tokens a text as
     the network has places for.
     """
     from vitrail.text.train import train_tokenizer
 
-    if recipe.start_from:
-        other = _load_run(recipe.start_from)
+    for start in recipe.starts:
+        other = _load_run(start)
         if other.tokenizer is not None:
             return other.tokenizer
-    return train_tokenizer(texts.corpus(), texts.vocabulary, recipe.model.config().text.context)
+    return train_tokenizer(texts.corpus(), texts.vocabulary, text_of(recipe.model.config()).context)
 
 
 def _load_run(name: str) -> Model:

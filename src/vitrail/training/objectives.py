@@ -1,6 +1,6 @@
 """What is minimised, and the scores that go with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -12,8 +12,12 @@ from vitrail.data.source import Batch, Data
 from vitrail.evaluation.classification import ManyScores, Scores, SingleScores
 from vitrail.models.model import Model
 from vitrail.settings import Section
+from vitrail.training.answering import AnsweringSection
 from vitrail.training.contrastive import ContrastiveSection
 from vitrail.training.passes import Passes
+from vitrail.training.patches import PatchesSection
+from vitrail.training.sensing import SensingSection
+from vitrail.training.talking import TalkingSection
 
 
 class Naming(Section):
@@ -42,9 +46,9 @@ class Naming(Section):
         passes.backward(loss)
         return loss.detach()
 
-    def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor], Tensor]:
-        """What gives the logits (B, classes) of prepared pictures (B, 3, H, W)."""
-        return model
+    def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], Tensor]:
+        """What gives the logits (B, classes) float32 of prepared pictures (B, 3, H, W) and the batch they are of."""
+        return lambda images, batch: model(images).float()
 
 
 class ClassificationSection(Naming):
@@ -76,9 +80,13 @@ class ClassificationSection(Naming):
         """Something that gathers outputs and targets and scores them."""
         return SingleScores(len(data.labels), device)
 
-    def said(self, output: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
+    def said(self, output: Tensor, data: Data) -> tuple[str, ...]:
         """What a picture's logits (classes,) come to in words."""
-        return (labels[int(output.argmax())],)
+        return (data.labels[int(output.argmax())],)
+
+    def right(self, target: Tensor, data: Data) -> tuple[str, ...]:
+        """What a picture shows, by its target (), in words."""
+        return (data.labels[int(target)],)
 
 
 class PresenceSection(Naming):
@@ -111,10 +119,23 @@ class PresenceSection(Naming):
         """Something that gathers outputs and targets and scores them."""
         return ManyScores(len(data.labels), device)
 
-    def said(self, output: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
+    def said(self, output: Tensor, data: Data) -> tuple[str, ...]:
         """What a picture's logits (classes,) come to in words: the classes likelier than not, the likeliest first."""
         order = output.argsort(descending=True).tolist()
-        return tuple(labels[index] for index in order if output[index] > 0)
+        return tuple(data.labels[index] for index in order if output[index] > 0)
+
+    def right(self, target: Tensor, data: Data) -> tuple[str, ...]:
+        """What a picture shows, by its target (classes,), in words."""
+        return tuple(data.labels[index] for index in target.nonzero().flatten().tolist())
 
 
-ObjectiveSection = Annotated[ClassificationSection | PresenceSection | ContrastiveSection, Field(discriminator="name")]
+ObjectiveSection = Annotated[
+    ClassificationSection
+    | PresenceSection
+    | ContrastiveSection
+    | TalkingSection
+    | AnsweringSection
+    | PatchesSection
+    | SensingSection,
+    Field(discriminator="name"),
+]

@@ -96,7 +96,8 @@ def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
         for weight in module.parameters(recurse=False):
             if weight.requires_grad:
                 (decayed if matrices and weight.ndim > 1 else free).append(weight)
-    return _unique(decayed), _unique(free)
+    embeddings = {id(weight) for weight in free}  # one that is the head, too, stays an embedding
+    return _unique([weight for weight in decayed if id(weight) not in embeddings]), _unique(free)
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleSection) -> float:

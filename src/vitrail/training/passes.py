@@ -7,10 +7,29 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitrail.training.randomness import random_state, restore_random_state
+
+
+class Trainable(nn.Module):
+    """A network and what is trained of it in one forward pass, as frameworks that distribute a module's training want.
+
+    Args:
+        network: what is left when training is over.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+
+def network_of(model: nn.Module) -> Any:
+    """The network within what is trained."""
+    bare = extract_model_from_parallel(model)
+    return bare.network if isinstance(bare, Trainable) else bare
 
 
 @dataclass(frozen=True)

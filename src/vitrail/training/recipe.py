@@ -164,8 +164,9 @@ class Recipe(Section):
         name: names the run's folder.
         seed: of the first weights, the order of the data, and every random number on the way.
         model: the network.
-        start_from: a checkpoint, or a finished run's folder, whose weights the network starts from; a head for other
-            classes starts anew.
+        start_from: a checkpoint, or a finished run's folder, whose weights the network starts from, or the part of it
+            that is of the checkpoint's family: the `image` of a vit-gpt, from a ViT. A head for other classes starts
+            anew. Several are taken one after another, for the parts.
         data: what it is trained and tested on.
         objective: what is minimised, and how well it does.
         augmentation: what happens to a batch before the network sees it.
@@ -186,7 +187,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: ModelSection
-    start_from: str | None = None
+    start_from: str | tuple[str, ...] | None = None
     data: DataSection
     objective: ObjectiveSection
     augmentation: AugmentationSection = AugmentationSection()
@@ -202,6 +203,11 @@ class Recipe(Section):
     log_every: Count = 10
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """All that the network starts from."""
+        return (self.start_from,) if isinstance(self.start_from, str) else self.start_from or ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

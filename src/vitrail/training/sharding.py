@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vitrail.models.model import Model
+
 
 def local(tensor: Tensor) -> Tensor:
     """The part that this process holds, sharing its memory; the tensor itself where it is not spread."""
@@ -35,3 +37,8 @@ def forget_gathered(model: nn.Module) -> None:
 def copy_into(target: Tensor, source: Tensor) -> None:
     """Overwrite a tensor with another that is spread alike."""
     local(target).copy_(local(source))
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A network's weights and buffers by name, each once, however many names it has."""
+    return model.weights() if isinstance(model, Model) else model.state_dict()

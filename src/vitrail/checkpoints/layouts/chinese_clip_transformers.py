@@ -61,7 +61,7 @@ class ChineseCLIPTransformers(CLIPTransformers):
             "architectures": ["ChineseCLIPModel"],
             "model_type": self.model_type,
             "projection_dim": width,
-            "vision_config": write_image_config(image, width, "chinese_clip_vision_model"),
+            "vision_config": {**write_image_config(image, "chinese_clip_vision_model"), "projection_dim": width},
             "text_config": {"model_type": "chinese_clip_text_model", **write_bert(text)},
         }
 

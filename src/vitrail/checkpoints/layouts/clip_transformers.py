@@ -34,12 +34,11 @@ def image_config(said: Mapping[str, Any]) -> CLIPImageConfig:
     )
 
 
-def write_image_config(config: CLIPImageConfig, width: int, model_type: str) -> dict[str, Any]:
+def write_image_config(config: CLIPImageConfig, model_type: str) -> dict[str, Any]:
     """The picture tower's numbers -> `vision_config`.
 
     Args:
         config: the picture tower's numbers.
-        width: E, the width of the common space.
         model_type: what transformers calls such a tower, "clip_vision_model".
 
     Raises:
@@ -54,21 +53,21 @@ def write_image_config(config: CLIPImageConfig, width: int, model_type: str) -> 
         "patch_size": write_size(config.patch_size),
         "num_channels": config.channels,
         **write_encoder(config),
-        "projection_dim": width,
     }
 
 
-def image_rows() -> list[Row]:
-    """The rows of the picture tower."""
-    embeddings = "vision_model.embeddings."
+def image_rows(theirs: str = "") -> list[Row]:
+    """The rows of the picture tower; `theirs` stands before their names, "git.image_encoder."."""
+    tower = f"{theirs}vision_model."
+    embeddings = f"{tower}embeddings."
     return [
         Row("image.class_token", f"{embeddings}class_embedding"),
         Row("image.positions", f"{embeddings}position_embedding.weight"),
         Row("image.patchify.projection.{p}", f"{embeddings}patch_embedding.{{p}}"),
-        Row("image.norm_before.{p}", "vision_model.pre_layrnorm.{p}"),  # published so, and so it stays
-        Row("image.norm.{p}", "vision_model.post_layernorm.{p}"),
-        Row("image.projection.{p}", "visual_projection.{p}"),
-        *block_rows("image.blocks.{i}.", "vision_model.encoder.layers.{i}."),
+        Row("image.norm_before.{p}", f"{tower}pre_layrnorm.{{p}}"),  # published so, and so it stays
+        Row("image.norm.{p}", f"{tower}post_layernorm.{{p}}"),
+        Row("image.projection.{p}", f"{theirs}visual_projection.{{p}}"),
+        *block_rows("image.blocks.{i}.", f"{tower}encoder.layers.{{i}}."),
     ]
 
 
@@ -162,7 +161,7 @@ class CLIPTransformers(TransformersLayout):
             "architectures": ["CLIPModel"],
             "model_type": self.model_type,
             "projection_dim": width,
-            "vision_config": write_image_config(image, width, "clip_vision_model"),
+            "vision_config": {**write_image_config(image, "clip_vision_model"), "projection_dim": width},
             "text_config": {
                 "model_type": "clip_text_model",
                 "vocab_size": text.vocabulary,

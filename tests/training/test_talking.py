@@ -1,0 +1,74 @@
+"""Learning to talk: what is minimised, and a run that answers questions about combinations it never saw."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import vitrail
+from tests.talkers import tiny_talker
+from tests.training.small import talk
+from tests.training.test_loop import losses
+from vitrail.data.source import Talk
+from vitrail.errors import UsageError
+from vitrail.models.language_model import Turn
+from vitrail.models.vit import ViT, ViTConfig
+from vitrail.models.vit_gpt import ViTGPT
+from vitrail.training.loop import copy_weights, evaluate, train
+from vitrail.training.talking import Talker, pack, stack
+
+YES = Talk((Turn("Is there a frog?", 1), Turn("yes", by="model")), "en")
+FROG = Talk((Turn("", 1), Turn("a frog and two apples", by="model")), "en")
+
+
+def test_the_loss_is_the_cross_entropy_of_what_the_network_is_to_say():
+    model, images = tiny_talker(), torch.randn(2, 3, 16, 16)
+    loss = Talker(model)(images, *stack([pack([YES, FROG], model), pack([FROG], model)], 0))
+    every = []
+    for image, conversation in zip(images[[0, 0, 1]], (YES, FROG, FROG), strict=True):
+        ids, said = model.transcript(conversation.turns, "en")
+        logits = model(image[None], torch.tensor([ids]))[0, :-1]
+        each = F.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
+        every.append(each[torch.tensor(said[1:])])
+    torch.testing.assert_close(loss, torch.cat(every).mean())
+
+
+def test_what_is_longer_than_the_context_is_cut_off():
+    model = tiny_talker()
+    long = Talk((Turn("frog " * 100, 1), Turn("yes", by="model")), "en")
+    packed = pack([long, YES], model)
+    assert packed.parts.count(0) == model.config.text.context
+    Talker(model)(torch.randn(1, 3, 16, 16), *stack([packed], 0)).backward()
+
+
+def test_a_run_learns_to_answer(tmp_path: Path):
+    recipe = talk(steps=80, optimiser={"name": "muon", "lr": 5e-3}, log_every=20, checkpoint={"every": 80})
+    run = train(recipe, output=tmp_path / "run")
+    curve = losses(tmp_path / "run")
+    assert curve[80] < 0.5 * curve[20]
+    assert run.scores["exact"] > run.scores["majority"]
+    assert run.scores["cider_en"] > 0.3
+    assert evaluate(run.folder).scores.keys() == run.scores.keys()
+    model = vitrail.load(str(run.model))
+    assert isinstance(model, ViTGPT)
+    assert model.config.text.end == model.config.text.vocabulary - 1
+    assert (run.folder / "samples" / "step-00000080.png").is_file()
+
+
+def test_the_encoder_can_start_from_a_vit_that_saw_other_sizes():
+    torch.manual_seed(0)
+    sight = ViTConfig(16, 4, width=24, depth=2, heads=2, mlp_width=48, classes=7)
+    model, seeing = tiny_talker(), ViT(sight)
+    with pytest.raises(UsageError, match=r"patchify.*does not fit"):
+        copy_weights(model, seeing, "it")
+    seeing = ViT(replace(sight, image_size=24, patch_size=8))
+    before = model.text.tokens.weight.clone()
+    copy_weights(model, seeing, "it")
+    assert torch.equal(model.image.blocks[1].mlp.up.weight, seeing.blocks[1].mlp.up.weight)
+    assert torch.equal(model.image.positions, seeing.positions_for((2, 2)))
+    assert torch.equal(model.text.tokens.weight, before)
+    with pytest.raises(UsageError, match="of the family vit-gpt"):
+        copy_weights(seeing, model, "it")
+
