@@ -28,6 +28,7 @@ from vitrail.checkpoints.native import NativeLayout
 from vitrail.checkpoints.preprocessors import from_timm
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import standard
+from vitrail.models.model import Model
 
 LAYOUTS = [layout for layout in registry.layouts() if layout.family in ("vit", "deit", "dinov2")]
 PUBLISHED = [(layout, name) for layout in LAYOUTS for name in layout.published]
@@ -53,6 +54,7 @@ CLASSES = {
         Dinov2WithRegistersForImageClassification,
     )
 }
+
 
 
 def by_name(cases):
@@ -183,13 +185,14 @@ def test_numbers_that_are_no_floats_are_refused_by_name():
         to_ours(layout, model, theirs, {key: tuple(tensor.shape) for key, tensor in theirs.items()}, "it")
 
 
-class Scaled(torch.nn.Linear):
+class Scaled(Model):
     """A network of one matrix and one number."""
 
     config, head = None, torch.nn.Identity()
 
     def __init__(self, ins, outs):
-        super().__init__(ins, outs, bias=False)
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(outs, ins))
         self.scale = torch.nn.Parameter(torch.randn(()))
 
 

@@ -19,11 +19,13 @@ def section(**changes) -> SensesSection:
 def test_a_batch_is_of_all_senses_and_says_what_each_is():
     data = section().open((24, 24))
     batch = data.train.batch(torch.tensor([5, 0, 5]), torch.Generator())
-    assert batch["images"].shape == (3, 3, 24, 24) and batch["images"].dtype == torch.uint8
-    assert batch["videos"].shape == (3, 3, 4, 24, 24) and batch["videos"].dtype == torch.uint8
+    assert batch["images"].shape == (3, 3, 24, 24)
+    assert batch["videos"].shape == (3, 3, 4, 24, 24)
+    assert batch["images"].dtype == batch["videos"].dtype == torch.uint8
     assert batch["sounds"].shape == (3, 1024)
     for key in ("images", "videos", "sounds", "targets"):
-        assert (batch[key][0] == batch[key][2]).all() and not (batch[key][0] == batch[key][1]).all()
+        assert (batch[key][0] == batch[key][2]).all()
+        assert not (batch[key][0] == batch[key][1]).all()
     items = data.train
     assert isinstance(items, SenseItems)
     named, moved, heard = (data.labels[number] for number in batch["targets"][0].tolist())
@@ -45,8 +47,11 @@ def test_each_sense_has_classes_of_its_own():
 
 def test_the_test_is_in_the_style_held_out():
     data = section(length=20, test_length=20).open((24, 24))
-    shown = [{scenes[index].objects[0].style for index in range(20)} for scenes in (data.train.scenes, data.test.scenes)]  # type: ignore[attr-defined]
-    assert "shaded" not in shown[0] and shown[1] == {"shaded"}
+    shown = [
+        {scenes[index].objects[0].style for index in range(20)} for scenes in (data.train.scenes, data.test.scenes)
+    ]  # type: ignore[attr-defined]
+    assert "shaded" not in shown[0]
+    assert shown[1] == {"shaded"}
     again = section(hold_out_style=None, length=20, test_length=20).open((24, 24))
     first = [source.batch(torch.arange(20), None) for source in (again.train, again.test)]
     assert not (first[0]["images"] == first[1]["images"]).flatten(1).all(1).any()
@@ -55,7 +60,8 @@ def test_the_test_is_in_the_style_held_out():
 
 def test_a_test_shows_all_three():
     batch = section().open((24, 24)).test.batch(torch.arange(2), None)
-    assert batch["shown"].shape == (2, 3, 72, 96) and batch["shown"].dtype == torch.uint8
+    assert batch["shown"].shape == (2, 3, 72, 96)
+    assert batch["shown"].dtype == torch.uint8
     assert (batch["shown"][:, :, :48:2, :48:2] == batch["images"]).all()
     assert (batch["shown"][:, :, 48:, 72:] == batch["videos"][:, :, -1]).all()
     assert batch["shown"][:, :, :48, 48:].float().std() > 5

@@ -30,10 +30,12 @@ def pitch(wave: np.ndarray) -> float:
 def test_a_sound_depends_on_seed_and_number_alone():
     wave, kind = SOUNDS[7]
     again, same = Sounds(length=9)[7]
-    assert (wave == again).all() and kind == same
+    assert (wave == again).all()
+    assert kind == same
     assert not (wave == Sounds(length=9, seed=1)[7][0]).all()
     assert not (wave == SOUNDS[8][0]).all()
-    assert wave.dtype == np.float32 and wave.shape == (4096,)
+    assert wave.dtype == np.float32
+    assert wave.shape == (4096,)
     assert Sounds(samples=1024)[0][0].shape == (1024,)
 
 
@@ -67,7 +69,7 @@ def test_a_chord_has_three_pitches():
         power = np.abs(np.fft.rfft(loud(wave) * np.hanning(len(loud(wave))), 1 << 14))
         hertz = np.arange(len(power)) * RATE / (1 << 14)
         root = pitch(wave)
-        near = [ratio for ratio in (2 / 3, 4 / 5, 5 / 6, 5 / 4, 6 / 5, 3 / 2)]
+        near = (2 / 3, 4 / 5, 5 / 6, 5 / 4, 6 / 5, 3 / 2)
         also = [ratio for ratio in near if power[np.abs(hertz - root * ratio) < 8].max() > 0.3 * power.max()]
         assert len(also) >= 2
 

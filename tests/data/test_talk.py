@@ -10,7 +10,7 @@ from vitrail.data.talk import CAPTION, Conversations, Questions, TalkSection, ca
 
 
 def opened(**keys: Any) -> Data:
-    section = {"generated": 24, "test_length": 12, "count": (1, 3), **keys}
+    section = {"generated": 24, "length": 200, "test_length": 12, "count": (1, 3), **keys}
     return TalkSection(source="talk", **section).open((24, 24))
 
 
@@ -77,6 +77,6 @@ def test_the_majority_answer_is_the_commonest_of_training():
     data = opened(languages=("en",))
     assert data.talks is not None
     scenes = data.train.scenes  # type: ignore[attr-defined]
-    answers = [one.en.answer for number in range(1500) for one in scenes[number].questions if one.kind == "is there"]
+    answers = [one.en.answer for number in range(200) for one in scenes[number].questions if one.kind == "is there"]
     common = max(set(answers), key=answers.count)
     assert {asked.majority for asked in data.talks.tests if asked.kind == "is there"} == {common}

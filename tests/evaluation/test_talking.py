@@ -48,7 +48,11 @@ def test_answers_match_but_for_capitals_spaces_and_a_full_stop():
 
 
 def test_cider_is_highest_for_what_is_right_and_counts_chinese_by_the_character():
-    right = [("a red frog on a plain background",), ("two blue apples and a very small dog",), ("三只绿色的青蛙在红色的苹果旁边",)]
+    right = [
+        ("a red frog on a plain background",),
+        ("two blue apples and a very small dog",),
+        ("三只绿色的青蛙在红色的苹果旁边",),
+    ]
     assert cider([(texts[0], texts) for texts in right]) == pytest.approx(10)
     assert cider([("something else", texts) for texts in right]) == 0
     partly = cider([("三只绿色的青蛙", right[2]), *((texts[0], texts) for texts in right[:2])])

@@ -15,7 +15,16 @@ from vitrail.models.perceiver_senses import PerceiverSenses, PerceiverSensesConf
 def network(**changes) -> PerceiverSenses:
     torch.manual_seed(0)
     latents = LatentsConfig(count=6, width=16, depth=1, repeats=1, heads=2, attend_in="queries")
-    small = {"image_size": 12, "frames": 4, "samples": 64, "bands": 3, "sound_bands": 4, "element_width": 12}
+    small = {
+        "image_size": 12,
+        "frames": 4,
+        "patch_frames": 2,
+        "samples": 64,
+        "samples_per_patch": 16,
+        "bands": 3,
+        "sound_bands": 4,
+        "element_width": 12,
+    }
     return PerceiverSenses(PerceiverSensesConfig(**{**small, "latents": latents, "classes": 5, **changes})).eval()
 
 
@@ -72,7 +81,8 @@ def test_it_is_saved_and_loaded(tmp_path: Path):
     model.preprocess, model.labels = scaling((12, 12)), ("a", "b", "c", "d", "e")
     vitrail.save(model, tmp_path / "model.safetensors", layout="vitrail")
     again = vitrail.load(str(tmp_path / "model.safetensors"))
-    assert again.config == model.config and again.labels == model.labels
+    assert again.config == model.config
+    assert again.labels == model.labels
     torch.testing.assert_close(again(IMAGES), model(IMAGES))
     torch.testing.assert_close(again(videos=VIDEOS), model(videos=VIDEOS))
     torch.testing.assert_close(again(sounds=SOUNDS), model(sounds=SOUNDS))

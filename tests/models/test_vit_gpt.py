@@ -84,7 +84,8 @@ def test_a_conversation_is_its_turns_and_the_answers_are_to_be_learned():
     assert tokenizer is not None
     assert [id for id in ids if id == MODEL.config.turn] == [MODEL.config.turn] * 4
     learned = [id for id, told in zip(ids, said, strict=True) if told]
-    assert learned == [*tokenizer.plain("yes"), MODEL.config.text.end, *tokenizer.plain("a frog"), MODEL.config.text.end]
+    end = MODEL.config.text.end
+    assert learned == [*tokenizer.plain("yes"), end, *tokenizer.plain("a frog"), end]
     assert "describe the picture" in tokenizer.decode(ids)
     assert "描述图片" in tokenizer.decode(MODEL.transcript([Turn("", 1)], "zh")[0])
 

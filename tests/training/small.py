@@ -45,7 +45,7 @@ TALK: dict[str, Any] = {
         "image": {"image_size": 24, "patch_size": 6, **TOWER},
         "text": {"context": 96, **TOWER},
     },
-    "data": {"source": "talk", "generated": 12, "test_length": 6, "count": [1, 2], "vocabulary": 400},
+    "data": {"source": "talk", "generated": 12, "length": 2000, "test_length": 6, "count": [1, 2], "vocabulary": 400},
     "objective": {"name": "talking", "max_new_tokens": 12},
     "batch_size": 8,
 }

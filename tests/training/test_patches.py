@@ -14,7 +14,6 @@ from vitrail.training.loop import evaluate, open_data, train
 from vitrail.training.recipe import Recipe, parse_recipe
 
 
-
 def maps(**changes: Any) -> Recipe:
     data = {"source": "scenes", "targets": "map", "generated": 12, "test_length": 20, "count": [1, 2]}
     return parse_recipe({**SMALL, "data": data, "objective": {"name": "patches"}, **changes})

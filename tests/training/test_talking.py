@@ -9,14 +9,16 @@ import torch.nn.functional as F
 
 import vitrail
 from tests.talkers import tiny_talker
-from tests.training.small import talk
+from tests.training.small import TALK, TOWER, talk
 from tests.training.test_loop import losses
 from vitrail.data.source import Talk
 from vitrail.errors import UsageError
+from vitrail.models.flamingo import Flamingo
 from vitrail.models.language_model import Turn
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.models.vit_gpt import ViTGPT
 from vitrail.training.loop import copy_weights, evaluate, train
+from vitrail.training.recipe import parse_recipe
 from vitrail.training.talking import Talker, pack, stack
 
 YES = Talk((Turn("Is there a frog?", 1), Turn("yes", by="model")), "en")
@@ -72,3 +74,34 @@ def test_the_encoder_can_start_from_a_vit_that_saw_other_sizes():
     with pytest.raises(UsageError, match="of the family vit-gpt"):
         copy_weights(seeing, model, "it")
 
+
+ROWS = {"source": "shots", "generated": 12, "length": 500, "test_length": 3, "count": [1, 2], "vocabulary": 400, "test_shots": [0, 1]}
+
+
+def test_a_flamingo_learns_between_a_vit_and_a_gpt_that_stay(tmp_path: Path):
+    """The whole chain: a language model from words alone, and then eyes for it."""
+    words = {"family": "gpt2", "context": 192, "activation": "gelu", **TOWER}
+    gpt = parse_recipe({**TALK, "model": words, "data": {**ROWS, "blind": True}, "steps": 20, "log_every": 5})
+    spoken = train(gpt, output=tmp_path / "gpt")
+    curve = losses(spoken.folder)
+    assert curve[20] < curve[5]
+    assert {"exact_which_side_0_shots", "exact_which_side_1_shots"} <= spoken.scores.keys()
+    model = {
+        "family": "flamingo",
+        "image": {"image_size": 24, "patch_size": 6, **TOWER},
+        "text": {"context": 192, "activation": "gelu", **TOWER},
+        "resampler": {"latents": 4, "depth": 1, "heads": 2, "head_width": 16, "qk_norm": False},
+        "every": 1,
+        "qk_norm": False,
+        "new_tokens": 0,
+        "picture": 1,
+    }
+    recipe = parse_recipe(
+        {**TALK, "model": model, "data": ROWS, "start_from": [str(spoken.folder)], "steps": 6, "log_every": 1}
+    )
+    run = train(recipe, output=tmp_path / "flamingo")
+    before, after = vitrail.load(str(spoken.model)), vitrail.load(str(run.model))
+    assert isinstance(after, Flamingo)
+    for name, weight in before.weights().items():
+        assert torch.equal(weight, after.text.get_parameter(name))
+    assert any(layer.gate1.abs().max() > 0 for layer in after.looks)

@@ -15,6 +15,7 @@ from vitrail.data.talk import TalkSection, corpus, majorities, pictures, worded
 from vitrail.errors import UsageError
 from vitrail.models.language_model import Turn
 
+_SURVEYED = 200  # scenes that show which kinds of question can be asked of them
 _TRIES = 200  # scenes that are looked at for one of which a question of some kind can be asked
 
 Shot = tuple[Scene, Question]
@@ -83,7 +84,8 @@ class Examples:
 
     def __init__(self, train: Scenes, test: Scenes, section: ShotsSection) -> None:
         self.train, self.section = train, section
-        self.kinds = [kind for kind in KINDS if kind not in section.hold_out]
+        asked = {one.kind for number in range(min(_SURVEYED, len(train))) for one in train[number].questions}
+        self.kinds = [kind for kind in KINDS if kind in asked and kind not in section.hold_out]
         scenes = [test[number] for number in range(len(test))]
         self.tests = [
             (kind, shots, language, number, question)

@@ -4,6 +4,8 @@ Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 20
 of space and time, sounds in stretches of samples, each filled up with a learned vector that says which sense it comes
 by, in one array. The answer is read out by a query, as in "Perceiver IO", ICLR 2022 (2107.14795), §3.2. What is not in
 the papers is the small MLP that each patch goes through first: a few dozen latents cannot be the edge detectors, too.
+Before it, patches of pictures are normalised (Kumar et al., "Dual PatchNorm", 2023, 2302.01327): what moves is told by
+how a patch changes, whatever its brightness. Sounds are not, whose loudness says what they are.
 """
 
 from dataclasses import dataclass, field
@@ -45,10 +47,10 @@ class PerceiverSensesConfig:
     channels: int = 3
     frames: int = 6
     patch_size: int = 4
-    patch_frames: int = 2
+    patch_frames: int = 6
     bands: int = 8
     samples: int = 4096
-    samples_per_patch: int = 16
+    samples_per_patch: int = 64
     sound_bands: int = 25
     element_width: int = 128
     padding: int = 5
@@ -79,7 +81,7 @@ class PerceiverSenses(Model):
         self.config = config
         rows, columns = (side // config.patch_size for side in pair(config.image_size))
         width, pixels = config.element_width, config.channels * config.patch_frames * config.patch_size**2
-        self.see = nn.Sequential(nn.Linear(pixels, width), nn.GELU(), nn.Linear(width, width))
+        self.see = nn.Sequential(nn.LayerNorm(pixels), nn.Linear(pixels, width), nn.GELU(), nn.Linear(width, width))
         self.hear = nn.Sequential(nn.Linear(config.samples_per_patch, width), nn.GELU(), nn.Linear(width, width))
         self.seen = FourierGrid(width, config.bands, (config.frames // config.patch_frames, rows, columns))
         self.heard = FourierGrid(width, config.sound_bands, (config.samples // config.samples_per_patch,))

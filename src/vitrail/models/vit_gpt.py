@@ -122,6 +122,7 @@ class ViTGPT(LanguageModel):
         first[:, 1:] = parts[:, 1:] != parts[:, :-1]
         places = torch.arange(count, device=ids.device)
         positions = places - torch.where(first, places, 0).cummax(1).values
+        positions = positions.clamp(max=self.context - 1)  # what fills up a row may be longer
         own = (parts[:, :, None] == parts[:, None]) & (places[:, None] >= places)
         visible = torch.cat([own.new_ones(*own.shape[:2], cache.length), own], 2)[:, None]
         return self.text.run(self.text.tokens(ids) + self.text.positions(positions), cache, visible)

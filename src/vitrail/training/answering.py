@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from vitrail.data.answers import NOT_ASKED
 from vitrail.data.source import Batch, Data
-from vitrail.errors import UsageError
 from vitrail.evaluation.answers import AnswerScores
 from vitrail.evaluation.classification import Scores
 from vitrail.models.model import Model
@@ -41,13 +40,7 @@ class AnsweringSection(Section):
         return False
 
     def trainable(self, model: Model) -> nn.Module:
-        """The module whose forward pass is trained: the network itself.
-
-        Raises:
-            UsageError: the network does not choose answers.
-        """
-        if not isinstance(model, VQA):
-            raise UsageError(f"objective.name is 'answering', which {model.family} is not trained by: use vqa")
+        """The module whose forward pass is trained: the network itself."""
         return model
 
     def learn(self, passes: Passes, batch: Batch) -> Tensor:

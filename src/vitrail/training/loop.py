@@ -21,6 +21,7 @@ from vitrail.data.source import Batch, Data, Quiz, Source, Talks, Texts, scaling
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.model import Model
 from vitrail.models.vit import ViT
+from vitrail.models.vqa import VQA
 from vitrail.text.tokenizer import Tokenizer
 from vitrail.training.augment import Augmentation
 from vitrail.training.average import Average
@@ -124,6 +125,9 @@ def open_data(recipe: Recipe) -> Data:
         raise UsageError(f"{said}with the pictures of data.source '{recipe.data.source}' come {come}")
     if reads_texts(recipe.model.family) != recipe.objective.reads:
         do = "read no texts" if recipe.objective.reads else "name no classes"
+        raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
+    if (recipe.model.family == VQA.family) != (recipe.objective.name == "answering"):
+        do = "choose no answers" if recipe.objective.name == "answering" else "choose answers"
         raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
     if data.labels and data.texts is None:
         recipe.model.config(len(data.labels))
@@ -358,7 +362,7 @@ def copy_weights(model: Model, other: Model, name: str) -> None:
     if part is None:
         raise UsageError(f"start_from names '{name}', which is of the family {other.family}, not {model.family}")
     weights, ours = other.state_dict(), part.state_dict()
-    if other.labels != part.labels:
+    if other.labels != part.labels or isinstance(part.head, nn.Identity):
         weights = {key: weight for key, weight in weights.items() if not is_head(key)}
     if isinstance(other, ViT) and isinstance(part, ViT):
         weights["positions"] = other.positions_for(part.config.grid).detach()
