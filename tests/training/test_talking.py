@@ -88,7 +88,7 @@ def test_a_flamingo_learns_between_a_vit_and_a_gpt_that_stay(tmp_path: Path):
     assert {"exact_which_side_0_shots", "exact_which_side_1_shots"} <= spoken.scores.keys()
     model = {
         "family": "flamingo",
-        "image": {"image_size": 24, "patch_size": 6, **TOWER},
+        "image": {"image_size": 24, "patch_size": 6, "classes": 0, **TOWER},
         "text": {"context": 192, "activation": "gelu", **TOWER},
         "resampler": {"latents": 4, "depth": 1, "heads": 2, "head_width": 16, "qk_norm": False},
         "every": 1,

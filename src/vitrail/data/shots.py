@@ -1,6 +1,7 @@
 """Learning from examples: a few pictures with a question and its answer each, and then one more, to be answered."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -31,11 +32,15 @@ class ShotsSection(TalkSection):
         hold_out: the kinds of question that are tested on, and asked in no other place.
         shots: the fewest and the most examples before the last question in training.
         test_shots: how many there are in the tests.
+        symbols: the share of training's rows in which each answer is called by the name of something that has nothing
+            to do with it, the same all along the row, so that it can be learned from the examples alone: symbol tuning,
+            Wei et al. 2023 (2305.08298), §2. Only where the last answer was given before.
     """
 
     source: Literal["shots"]  # type: ignore[assignment]
     hold_out: Annotated[tuple[str, ...], Field(min_length=1)] = ("which side",)
     shots: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 4)
+    symbols: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_shots: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4, 8)
 
     def open(self, size: tuple[int, int]) -> Data:
@@ -78,6 +83,7 @@ class Examples:
         section: the rest.
 
     Attributes:
+        names: what answers may be called instead, by language.
         tests: kind, number of examples, language, number of the scene, and the question of each test, the fewest
             examples first.
     """
@@ -97,6 +103,11 @@ class Examples:
             for language in section.languages
         ]
         self.scenes = scenes
+        concepts = [one.concept for number in range(min(_SURVEYED, len(train))) for one in train[number].objects]
+        self.names = {
+            "en": list(dict.fromkeys(concept.name_en for concept in concepts)),
+            "zh": list(dict.fromkeys(concept.name_zh for concept in concepts)),
+        }
 
     def __len__(self) -> int:
         return len(self.train)
@@ -111,8 +122,18 @@ class Examples:
             row = self.row(dice.pick(self.kinds), 1 + shots, dice)
             language = dice.pick(self.section.languages)
             rows.append([scene for scene, _ in row])
-            talks.append([self.talk(row, language, answered=True)])
+            talks.append([self.renamed(self.talk(row, language, answered=True), dice)])
         return row_batch(rows, talks, indices, self.section.blind)
+
+    def renamed(self, talk: Talk, dice: Dice) -> Talk:
+        """A row as it is, or with other names for its answers."""
+        answers = [turn.text for turn in talk.turns if turn.by == "model"]
+        if not dice.chance(self.section.symbols) or answers[-1] not in answers[:-1]:
+            return talk
+        names = dice.shuffled(self.names[talk.language])
+        symbols = dict(zip(dict.fromkeys(answers), names, strict=False))
+        turns = (replace(turn, text=symbols[turn.text]) if turn.by == "model" else turn for turn in talk.turns)
+        return Talk(tuple(turns), talk.language)
 
     def row(self, kind: str, count: int, dice: Dice) -> list[Shot]:
         """So many training scenes, each with its question of a kind."""

@@ -20,7 +20,8 @@ from vitrail.training.passes import Passes, Trainable, network_of
 class SensingSection(Section):
     """Name what a picture shows, how a thing in a film moves and what a sound is: cross-entropy, the mean of the three.
 
-    One head chooses among the classes of all senses: that a sound is no bird is to be learned, too.
+    One head chooses among the classes of all senses: that a sound is no bird is to be learned, too. A recipe's
+    augmentation changes the pictures alone, and may not mix them.
     """
 
     name: Literal["sensing"]
