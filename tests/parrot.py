@@ -39,7 +39,7 @@ class Parrot(LanguageModel):
 
     family: ClassVar[str] = "parrot"
     config: ParrotConfig
-    most_pictures: ClassVar[int | None] = None
+    most_pictures: int | None = None
 
     def __init__(self, config: ParrotConfig) -> None:
         super().__init__()

@@ -56,7 +56,6 @@ CLASSES = {
 }
 
 
-
 def by_name(cases):
     return pytest.mark.parametrize(("layout", "name"), cases, ids=[name for _, name in cases])
 

@@ -12,7 +12,14 @@ from vitrail.errors import UsageError
 
 
 def opened(**keys: Any) -> Data:
-    section = {"generated": 24, "length": 200, "test_length": 10, "count": (1, 3), "hold_out": ("style", "which side"), **keys}
+    section = {
+        "generated": 24,
+        "length": 200,
+        "test_length": 10,
+        "count": (1, 3),
+        "hold_out": ("style", "which side"),
+        **keys,
+    }
     return ShotsSection(source="shots", **section).open((24, 24))
 
 

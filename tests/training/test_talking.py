@@ -75,7 +75,15 @@ def test_the_encoder_can_start_from_a_vit_that_saw_other_sizes():
         copy_weights(seeing, model, "it")
 
 
-ROWS = {"source": "shots", "generated": 12, "length": 500, "test_length": 3, "count": [1, 2], "vocabulary": 400, "test_shots": [0, 1]}
+ROWS = {
+    "source": "shots",
+    "generated": 12,
+    "length": 500,
+    "test_length": 3,
+    "count": [1, 2],
+    "vocabulary": 400,
+    "test_shots": [0, 1],
+}
 
 
 def test_a_flamingo_learns_between_a_vit_and_a_gpt_that_stay(tmp_path: Path):

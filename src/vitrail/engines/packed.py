@@ -50,7 +50,7 @@ class PackedLinear:
     def __call__(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         linear, weight = self.linear, self.linear.weight
-        suits = input.dtype == weight.dtype and input.numel() > 0 and can_pack(weight)
+        suits = input.dtype == weight.dtype and input.numel() > 0
         if not suits or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return nn.functional.linear(input, weight, linear.bias)
         state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
@@ -62,7 +62,10 @@ class PackedLinear:
         return _product(input, self.packed, linear.bias)
 
     def _pack(self, weight: Tensor, input: Tensor) -> None:
-        """Pack a weight, and keep that only if it gives what the plain product gives."""
+        """Pack a weight where that can be, and keep it only if it gives what the plain product gives."""
+        self.packed = None
+        if not can_pack(weight):
+            return
         bias, row = self.linear.bias, input.detach().reshape(-1, input.shape[-1])[:1]
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
         plain = nn.functional.linear(row, weight, bias).float()

@@ -1,6 +1,6 @@
 """How well a network names what it sees."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from vitrail.evaluation.torchmetrics import import_classification
 class Scores(Protocol):
     """Gathers what a network said, batch by batch and process by process, and scores all of it at the end."""
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Take in a batch."""
+    def update(self, outputs: Any, targets: Tensor) -> None:
+        """Take in a batch: what the objective's `answering` gives, and what is right."""
 
     def compute(self) -> dict[str, float]:
         """The scores of everything taken in, by all processes together."""

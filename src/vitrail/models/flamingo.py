@@ -107,7 +107,7 @@ class Flamingo(LanguageModel):
 
     family: ClassVar[str] = "flamingo"
     config: FlamingoConfig
-    most_pictures: ClassVar[int | None] = None
+    most_pictures: int | None = None
 
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()

@@ -77,6 +77,7 @@ class GIT(LanguageModel):
     def __init__(self, config: GITConfig) -> None:
         super().__init__()
         self.config = config
+        self.most_pictures = max(1, config.frames)
         image, width = config.image, config.width
         self.image = CLIPImage(image, None)
         self.times = nn.Parameter(torch.zeros(config.frames, 1, image.width)) if config.frames else None
@@ -161,7 +162,7 @@ class GIT(LanguageModel):
             raise UsageError(f"GIT reads and writes English only, not '{language}'")
         if len(turns) != 1:
             raise UsageError("GIT answers one question about one picture: it takes no examples and remembers no turns")
-        most = max(1, self.config.frames)
+        most = self.most_pictures
         if not 1 <= len(pictures) <= most:
             wanted = "one picture" if most == 1 else f"1 to {most} pictures of a video"
             raise UsageError(f"this GIT reads {wanted}, not {len(pictures)}")

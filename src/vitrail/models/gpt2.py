@@ -51,7 +51,7 @@ class GPT2(LanguageModel):
     family: ClassVar[str] = "gpt2"
     config: GPT2Config
     tied: Mapping[str, str] = {"head.weight": "tokens.weight"}
-    most_pictures: ClassVar[int | None] = 0
+    most_pictures: int | None = 0
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()

@@ -60,7 +60,7 @@ class LanguageModel(Model):
     head: nn.Module
     stop: tuple[str, ...] = ()
     opening: tuple[int, ...] = ()
-    most_pictures: ClassVar[int | None] = 1
+    most_pictures: int | None = 1
 
     @property
     def ends(self) -> tuple[int, ...]:

@@ -75,7 +75,7 @@ class Llama(LanguageModel):
 
     family: ClassVar[str] = "llama"
     config: LlamaConfig
-    most_pictures: ClassVar[int | None] = 0
+    most_pictures: int | None = 0
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()

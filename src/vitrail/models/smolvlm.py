@@ -93,7 +93,7 @@ class SmolVLM(LanguageModel):
     family: ClassVar[str] = "smolvlm"
     config: SmolVLMConfig
     preprocess: TiledPreprocess
-    most_pictures: ClassVar[int | None] = None
+    most_pictures: int | None = None
 
     def __init__(self, config: SmolVLMConfig) -> None:
         super().__init__()

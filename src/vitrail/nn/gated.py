@@ -5,9 +5,9 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.nn.attention import attend
 from vitrail.nn.mlp import SwiGLU
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
@@ -62,7 +62,7 @@ class CrossAttention(nn.Module):
         """
         queries = self.query_norm(self.query(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2))
         keys, values = context
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+        mixed = attend(queries, keys, values, visible)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

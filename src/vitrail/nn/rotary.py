@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.nn.attention import attend
 from vitrail.nn.cache import KeyValues
 
 
@@ -109,5 +109,5 @@ class RotaryAttention(nn.Module):
         if past is not None:
             keys, values = past.extend(keys, values)
         shared = self.kv_heads != self.heads
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible, enable_gqa=shared)
+        mixed = attend(queries, keys, values, visible, grouped=shared)
         return self.out(mixed.transpose(1, 2).flatten(2))

@@ -6,7 +6,7 @@ distributing.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +321,7 @@ class Trainer:
         rate = learning_rate(step - 1, self.recipe.steps, self.recipe.optimiser.lr, self.recipe.schedule)
         progress.loss(step, loss, rate)
 
-    def _draw(self, batch: Batch, outputs: Sequence[Any], step: int) -> None:
+    def _draw(self, batch: Batch, outputs: Any, step: int) -> None:
         objective = self.recipe.objective
         said = [objective.said(output, self.data) for output in outputs]
         right = [objective.right(target, self.data) for target in batch["targets"]]

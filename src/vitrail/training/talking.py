@@ -84,7 +84,7 @@ class TalkingSection(Section):
     def scores(self, data: Data, device: torch.device) -> Scores:
         """Something that gathers answers and the numbers of what was asked, and scores them."""
         assert data.talks is not None
-        return TalkScores(data.talks.tests)  # type: ignore[return-value]  # of texts, where others are of tensors
+        return TalkScores(data.talks.tests)
 
     def said(self, output: str, data: Data) -> tuple[str, ...]:
         """An answer in words."""
@@ -105,8 +105,10 @@ class Talker(Trainable):
         """Prepared pictures, (B, 3, H, W) or (B, P, 3, H, W), and what `stack` gives, (B, N) each -> the loss, ()."""
         network = self.network
         cache = network.start(images if network.most_pictures != 0 else None, len(ids))
-        apart = isinstance(network, ViTGPT)
-        tokens = network.read_apart(ids, parts, cache) if apart else network.read(ids, cache)
+        if isinstance(network, ViTGPT):
+            tokens = network.read_apart(ids, parts, cache)
+        else:
+            tokens = network.read(ids, cache)
         taught = targets != UNTAUGHT
         return F.cross_entropy(self.network.head(tokens[taught]).float(), targets[taught])
 
