@@ -162,7 +162,7 @@ class GIT(LanguageModel):
             raise UsageError(f"GIT reads and writes English only, not '{language}'")
         if len(turns) != 1:
             raise UsageError("GIT answers one question about one picture: it takes no examples and remembers no turns")
-        most = self.most_pictures
+        most = max(1, self.config.frames)
         if not 1 <= len(pictures) <= most:
             wanted = "one picture" if most == 1 else f"1 to {most} pictures of a video"
             raise UsageError(f"this GIT reads {wanted}, not {len(pictures)}")

@@ -105,10 +105,7 @@ class Talker(Trainable):
         """Prepared pictures, (B, 3, H, W) or (B, P, 3, H, W), and what `stack` gives, (B, N) each -> the loss, ()."""
         network = self.network
         cache = network.start(images if network.most_pictures != 0 else None, len(ids))
-        if isinstance(network, ViTGPT):
-            tokens = network.read_apart(ids, parts, cache)
-        else:
-            tokens = network.read(ids, cache)
+        tokens = network.read_apart(ids, parts, cache) if isinstance(network, ViTGPT) else network.read(ids, cache)
         taught = targets != UNTAUGHT
         return F.cross_entropy(self.network.head(tokens[taught]).float(), targets[taught])
 
