@@ -6,7 +6,7 @@ distributing.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,7 @@ class Trainer:
         if not accelerator.is_fsdp2:  # which shares no weights that lie so; convolutions are nearly twice as fast
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs do not know it
         trainable = recipe.objective.trainable(model)
+        freeze(model, recipe.freeze)
         optimiser = build_optimiser(model, recipe.optimiser)
         if accelerator.is_fsdp2 and any(weight.ndim == 0 for weight in model.parameters()):
             raise UsageError(f"FSDP2 cannot share {model.family}, which has weights that are single numbers: use DDP")
@@ -328,6 +329,24 @@ class Trainer:
         title = f"{self.recipe.name}, step {step}: {self.data.split}"
         shown = batch.get("shown", batch["images"])
         prediction_sheet(shown, said, right, title).save(self.folder.samples / f"step-{step:08d}.png")
+
+
+def freeze(model: Model, parts: Sequence[str]) -> None:
+    """Let parts of a network stay as they are.
+
+    Args:
+        model: the network.
+        parts: names of its modules.
+
+    Raises:
+        UsageError: it has no such module.
+    """
+    for part in parts:
+        try:
+            model.get_submodule(part).requires_grad_(False)
+        except AttributeError:
+            names = ", ".join(name for name, _ in model.named_children())
+            raise UsageError(f"freeze names '{part}', and {model.family} has the parts {names}") from None
 
 
 def start_from(model: Model, name: str) -> None:

@@ -167,6 +167,7 @@ class Recipe(Section):
         start_from: a checkpoint, or a finished run's folder, whose weights the network starts from, or the part of it
             that is of the checkpoint's family: the `image` of a vit-gpt, from a ViT. A head for other classes starts
             anew. Several are taken one after another, for the parts.
+        freeze: parts of the network, by the names of its modules ("image"), that stay as they start.
         data: what it is trained and tested on.
         objective: what is minimised, and how well it does.
         augmentation: what happens to a batch before the network sees it.
@@ -188,6 +189,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: ModelSection
     start_from: str | tuple[str, ...] | None = None
+    freeze: tuple[str, ...] = ()
     data: DataSection
     objective: ObjectiveSection
     augmentation: AugmentationSection = AugmentationSection()
