@@ -164,7 +164,7 @@ def test_stopped_it_goes_on_with_the_tokenizer_it_had(tmp_path, monkeypatch):
     ("changes", "sentence"),
     [
         ({"accumulate": 2}, r"accumulate is 2, but the objective contrastive compares all of a batch"),
-        ({"augmentation": {"cutmix": 1.0}}, r"mix classes, and pictures with texts have none"),
+        ({"augmentation": {"cutmix": 1.0}}, r"mix classes of pictures, and the objective contrastive has none"),
         ({"objective": {"chunk": 0}}, r"objective\.chunk is 0"),
         ({"data": {"hold_out_style": "cubist"}}, r"data\.hold_out_style names 'cubist'"),
         ({"data": {"languages": []}}, r"data\.languages"),

@@ -59,6 +59,12 @@ def test_a_run_learns_where_things_are(tmp_path: Path):
 
 
 def test_maps_and_objectives_that_do_not_fit_are_refused():
+    for augmentation, said in (
+        ({"flip": 0.5}, "only colours may change"),
+        ({"mixup": 0.4}, "objective patches has none"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            maps(augmentation=augmentation)
     with pytest.raises(UsageError, match="says what each pixel shows"):
         open_data(maps(objective={"name": "classification"}))
     with pytest.raises(UsageError, match="says what a whole picture shows"):

@@ -17,7 +17,9 @@ from vitrail.models.flamingo import Flamingo
 from vitrail.models.language_model import Turn
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.models.vit_gpt import ViTGPT
+from vitrail.training.family import build_model
 from vitrail.training.loop import copy_weights, evaluate, train
+from vitrail.training.randomness import seed_for
 from vitrail.training.recipe import parse_recipe
 from vitrail.training.talking import Talker, pack, stack
 
@@ -113,3 +115,40 @@ def test_a_flamingo_learns_between_a_vit_and_a_gpt_that_stay(tmp_path: Path):
     for name, weight in before.weights().items():
         assert torch.equal(weight, after.text.get_parameter(name))
     assert any(layer.gate1.abs().max() > 0 for layer in after.looks)
+
+
+def test_frozen_parts_stay_as_they_start(tmp_path: Path):
+    recipe = talk(freeze=["image"], steps=2, checkpoint={"every": 2})
+    torch.manual_seed(0)
+    run = train(recipe, output=tmp_path / "run")
+    resumed = train(talk(freeze=["image"], steps=2), output=tmp_path / "run")
+    assert resumed.scores.keys() == run.scores.keys()
+    model = vitrail.load(str(run.model))
+    torch.manual_seed(seed_for(recipe.seed, "weights"))
+    fresh = build_model("vit-gpt", model.config)
+    assert isinstance(fresh, ViTGPT)
+    assert isinstance(model, ViTGPT)
+    assert torch.equal(model.image.blocks[0].mlp.up.weight, fresh.image.blocks[0].mlp.up.weight)
+    assert not torch.equal(model.project.weight, fresh.project.weight)
+    with pytest.raises(UsageError, match="vit-gpt has the parts image, project, text"):
+        train(talk(freeze=["eyes"], steps=1), output=tmp_path / "other")
+
+
+def test_other_names_for_answers_are_the_same_all_along_a_row():
+    data = parse_recipe({**TALK, "data": {**ROWS, "symbols": 1.0, "shots": [4, 4]}}).data.open((24, 24))
+    plain = parse_recipe({**TALK, "data": {**ROWS, "shots": [4, 4]}}).data.open((24, 24))
+    renamed = 0
+    for seed in range(8):
+        generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        rows, same = (
+            one.train.batch(torch.arange(1), generator)
+            for one, generator in zip((data, plain), generators, strict=True)
+        )
+        (talk_,), (other,) = rows["talks"][0], same["talks"][0]
+        answers, truth = ([turn.text for turn in one.turns if turn.by == "model"] for one in (talk_, other))
+        assert [turn.text for turn in talk_.turns[::2]] == [turn.text for turn in other.turns[::2]]
+        assert len(set(zip(answers, truth, strict=True))) == len(set(truth)) == len(set(answers))
+        renamed += answers != truth
+        if truth[-1] not in truth[:-1]:
+            assert answers == truth
+    assert renamed > 0

@@ -105,7 +105,7 @@ class PerceiverSenses(Model):
     def features(
         self, images: Tensor | None = None, *, videos: Tensor | None = None, sounds: Tensor | None = None
     ) -> Tensor:
-        """Whatever is given -> the final latents (B, N, D). Trained on one sense at a time, it takes several, too.
+        """Whatever is given -> the final latents (B, N, D). Several at once is another task, to be trained for.
 
         Args:
             images: (B, C, H, W), as `preprocess` gives them; of any size that can be cut into patches.

@@ -66,6 +66,8 @@ class FactorisedOuterProduct(nn.Module):
         self.picture = nn.Linear(picture, rank, bias=False)
         self.question = nn.Linear(question, rank, bias=False)
         self.out = nn.Linear(rank, out)
+        for factor in (self.picture, self.question):  # so that their products are as large as those of v and q
+            nn.init.normal_(factor.weight, std=factor.in_features**-0.5)
 
     def forward(self, picture: Tensor, question: Tensor) -> Tensor:
         """(B, D_v) and (B, D_q) -> (B, D_o)."""

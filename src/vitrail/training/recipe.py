@@ -225,8 +225,12 @@ class Recipe(Section):
                     f"accumulate is {self.accumulate}, but the objective {self.objective.name} compares all of a "
                     "batch: save memory by objective.chunk"
                 )
-            if self.augmentation.mixup or self.augmentation.cutmix:
-                raise ValueError("augmentation.mixup and .cutmix mix classes, and pictures with texts have none")
+        name, look = self.objective.name, self.augmentation
+        if (look.mixup or look.cutmix) and name not in ("classification", "presence"):
+            raise ValueError(f"augmentation.mixup and .cutmix mix classes of pictures, and the objective {name} has none")
+        moved = look.rotate or look.translate or look.shear or look.flip or look.erase or look.scale != (1.0, 1.0)
+        if name == "patches" and (moved or look.policy != "none"):
+            raise ValueError("augmentation moves things, and a map would not move with them: only colours may change")
         return self
 
     def to_yaml(self) -> str:
