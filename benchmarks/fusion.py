@@ -2,13 +2,14 @@
 benchmarks/fusion.py`.
 
 At the sizes of `recipes/vqa-fusion.yaml`; and, weights alone, at the widths of BERT-Base beside ViT-B. Weights are
-counted with biases, in float32. Times are the processor's on one thread, in bfloat16, the best of several turns taken side by
-side: of the tile forwards and backwards, for one question in a batch; and of a whole update with Muon.
+counted with biases, in float32. Times are the processor's on one thread, in bfloat16, the best of several turns taken
+side by side: of the tile forwards and backwards, for one question in a batch; and of a whole update with Muon.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from machine import describe, side_by_side, table
@@ -88,16 +89,9 @@ def main() -> None:
         large = {kind: weigh(tile) for kind, tile in fusions(*BASE).items()}
     picture, question = (torch.randn(options.batch, width, requires_grad=True) for width in RECIPE[:2])
     tiles = fusions(*RECIPE)
-    times = side_by_side(
-        {kind: learning(tile, picture, question) for kind, tile in tiles.items()},
-        rounds=options.rounds,
-        clock=time.process_time,
-    )
-    updates = side_by_side(
-        {kind: update(kind, options.pictures, options.batch) for kind in tiles},
-        rounds=options.rounds,
-        clock=time.process_time,
-    )
+    timed = partial(side_by_side, rounds=options.rounds, clock=time.process_time)
+    times = timed({kind: learning(tile, picture, question) for kind, tile in tiles.items()})
+    updates = timed({kind: update(kind, options.pictures, options.batch) for kind in tiles})
     rows = [
         [kind, weigh(tile), f"{times[kind] / options.batch * 1e6:.1f} µs", f"{updates[kind]:.2f} s", large[kind]]
         for kind, tile in tiles.items()

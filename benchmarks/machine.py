@@ -29,8 +29,8 @@ def side_by_side(
 ) -> dict[str, float]:
     """Seconds a call of each contender: the best of `rounds` turns taken one after the other, after a warm-up.
 
-    Taking turns lets a noisy neighbour slow all of them alike; the best turn is the one it left alone. On a machine that
-    is never left alone, `time.process_time` is the clock of a contender on one thread.
+    Taking turns lets a noisy neighbour slow all of them alike; the best turn is the one it left alone. Where there
+    is none such, `time.process_time` is the clock for contenders on one thread.
     """
     for call in contenders.values():
         call()

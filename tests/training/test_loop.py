@@ -167,8 +167,8 @@ def test_starting_from_another_runs_weights(tmp_path):
     other = train(parse_recipe({**raw, "start_from": str(first.model)}), output=tmp_path / "other")
     before, after = vitrail.load(str(first.model)).state_dict(), vitrail.load(str(other.model)).state_dict()
     torch.testing.assert_close(after["blocks.0.mlp.up.weight"], before["blocks.0.mlp.up.weight"])
-    with pytest.raises(UsageError, match=r"start_from names .*whose 'positions' does not fit"):
-        train(small(**flat, start_from=str(first.folder), model={"image_size": 30}), output=tmp_path / "misfit")
+    with pytest.raises(UsageError, match=r"start_from names .*whose 'patchify.*does not fit"):
+        train(small(**flat, start_from=str(first.folder), model={"patch_size": 8}), output=tmp_path / "misfit")
     with pytest.raises(UsageError, match="of the family vit, not dinov2"):
         train(small(**flat, start_from=str(first.folder), model={"family": "dinov2"}), output=tmp_path / "misfit2")
 

@@ -50,11 +50,11 @@ def test_a_map_says_what_is_where():
 
 
 def test_a_run_learns_where_things_are(tmp_path: Path):
-    recipe = maps(steps=100, optimiser={"name": "muon", "lr": 3e-3}, checkpoint={"every": 100})
+    recipe = maps(steps=300, optimiser={"name": "muon", "lr": 5e-3}, checkpoint={"every": 1000})
     run = train(recipe, output=tmp_path / "run")
     curve = losses(tmp_path / "run")
-    assert curve[99] < 0.6 * curve[3]
-    assert run.scores["things"] > 0.25  # 1 of 12 by chance
+    assert curve[300] < 0.3 * curve[3]
+    assert run.scores["things"] > 0.15  # none where all is background, 0.08 by chance; 0.29 when this was written
     assert evaluate(run.folder).scores["things"] == pytest.approx(run.scores["things"], abs=0.05)
 
 

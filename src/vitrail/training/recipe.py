@@ -227,7 +227,9 @@ class Recipe(Section):
                 )
         name, look = self.objective.name, self.augmentation
         if (look.mixup or look.cutmix) and name not in ("classification", "presence"):
-            raise ValueError(f"augmentation.mixup and .cutmix mix classes of pictures, and the objective {name} has none")
+            raise ValueError(
+                f"augmentation.mixup and .cutmix mix classes of pictures, and the objective {name} has none"
+            )
         moved = look.rotate or look.translate or look.shear or look.flip or look.erase or look.scale != (1.0, 1.0)
         if name == "patches" and (moved or look.policy != "none"):
             raise ValueError("augmentation moves things, and a map would not move with them: only colours may change")
