@@ -219,12 +219,11 @@ class Recipe(Section):
             )
         if self.schedule.warmup > self.steps:
             raise ValueError(f"schedule.warmup {self.schedule.warmup} is longer than the run, steps {self.steps}")
-        if self.objective.reads:
-            if self.accumulate > 1:
-                raise ValueError(
-                    f"accumulate is {self.accumulate}, but the objective {self.objective.name} compares all of a "
-                    "batch: save memory by objective.chunk"
-                )
+        if self.objective.reads and self.accumulate > 1:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, but the objective {self.objective.name} compares all of a batch: "
+                "save memory by objective.chunk"
+            )
         name, look = self.objective.name, self.augmentation
         if (look.mixup or look.cutmix) and name not in ("classification", "presence"):
             raise ValueError(
