@@ -1,5 +1,7 @@
 """What ships in the box: small, with a card and a licence, and it knows what its card says."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image, ImageDraw
 
@@ -17,7 +19,7 @@ def circle(colour: tuple[int, int, int]) -> Image.Image:
 
 
 def test_the_box_holds_what_the_readme_says():
-    assert {"efficientnet-lite0", "emoji/vit-nano", "emoji/clip-nano"} <= set(box_names())
+    assert {"efficientnet-lite0", "emoji/vit-nano", "emoji/clip-nano", "emoji/talk-nano"} <= set(box_names())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -53,3 +55,11 @@ def test_clip_nano_puts_translations_side_by_side():
         for words in (["a frog", "a car", "an apple", "dog"], ["青蛙", "汽车", "苹果", "狗"])
     )
     assert (english @ chinese.T).argmax(1).tolist() == [0, 1, 2, 3]
+
+
+def test_talk_nano_names_what_a_scene_shows_in_both_languages():
+    scene = Path(__file__).parents[2] / "examples" / "scene.png"
+    assert "mushroom" in vitrail.caption(scene).text
+    assert "蘑菇" in vitrail.caption(scene, language="zh").text
+    assert vitrail.ask(scene, "How many things are there?").text == "1"
+    assert vitrail.ask(scene, "图中有几个东西？").text == "1"
