@@ -97,7 +97,7 @@ def test_one_that_is_broken_raises(tmp_path):
 
 def test_a_folder_and_a_pattern_give_lists():
     model = tiny_vit()
-    names = [str(EXAMPLES / name) for name in ("cat.jpg", "coffee.jpg", "rocket.jpg")]
+    names = [str(EXAMPLES / name) for name in ("cat.jpg", "coffee.jpg", "rocket.jpg", "scene.png")]
     assert [result.input for result in vitrail.classify(EXAMPLES, model=model)] == names
     assert [result.input for result in vitrail.classify(str(EXAMPLES / "c*.jpg"), model=model)] == names[:2]
 
