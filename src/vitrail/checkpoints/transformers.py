@@ -40,9 +40,13 @@ class TransformersLayout(Layout):
         return config.get("model_type") == self.model_type
 
     def read_preprocess(self, description: Description, config: Any) -> Preprocess:
-        """From preprocessor_config.json; without one, to the network's size, normalised as its processor does."""
+        """From preprocessor_config.json; without one, as the family's processor does it unless told."""
         if description.preprocessor:
             return from_transformers(description.preprocessor, self.processor)
+        return self.usual_preprocess(config)
+
+    def usual_preprocess(self, config: Any) -> Preprocess:
+        """Where no file says how: to the network's size, normalised as its processor does."""
         size = Resize(pair(config.image_size), resample=self.resample)
         if config.channels == 1:
             return Preprocess(size, mode="L", mean=self.mean[:1], std=self.std[:1])
@@ -59,6 +63,12 @@ class TransformersLayout(Layout):
         labels = tuple(str(names.get(str(index), names.get(index, ""))) for index in range(classes))
         counted = tuple(f"LABEL_{index}" for index in range(classes))
         return labels if all(labels) and labels not in ((), counted) else None
+
+
+def shortest_edge(image_size: int | tuple[int, int], processor: str) -> Preprocess:
+    """What CLIPImageProcessor and its kin do unless told: the shortest edge to the network's size, then its middle."""
+    height, width = pair(image_size)
+    return from_transformers({"size": {"shortest_edge": min(height, width)}, "crop_size": [height, width]}, processor)
 
 
 def labels_config(model: Model) -> dict[str, Any]:

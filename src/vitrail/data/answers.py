@@ -2,24 +2,22 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vitrail.data.emoji.load import load_glyphs
-from vitrail.data.emoji_sources import Count, check_groups, training_styles
+from vitrail.data.emoji_sources import Count, check_groups, check_subgroups, training_styles
 from vitrail.data.generated import MOST_CONCEPTS, generate_glyphs
 from vitrail.data.glyphs import GlyphTable
-from vitrail.data.scenes import Question, Scenes, Wording
+from vitrail.data.scenes import Scenes
 from vitrail.data.scenes.questions import KINDS
 from vitrail.data.source import Batch, Data, Quiz
+from vitrail.data.texts import LANGUAGES, Language
 from vitrail.errors import UsageError
 from vitrail.settings import Section
-
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 NOT_ASKED, UNKNOWN = -1, -2
 """In the place of an answer's number: there is no such question about the picture; training has no such answer."""
@@ -70,7 +68,7 @@ class AnswersSection(Section):
         counts: dict[tuple[str, str], Counter[str]] = {column: Counter() for column in columns}
         for question in surveyed:
             for language in self.languages:
-                counts[question.kind, language][_wording(question, language).answer] += 1
+                counts[question.kind, language][question.wording(language).answer] += 1
         labels = tuple(sorted({answer for counted in counts.values() for answer in counted}))
         numbers = {answer: number for number, answer in enumerate(labels)}
         commonest = [counted.most_common(1) for counted in counts.values()]
@@ -81,7 +79,7 @@ class AnswersSection(Section):
             many=False,
             split="unseen combination, pictures hidden" if self.blind else "unseen combination",
             quiz=Quiz(
-                corpus=lambda: (_wording(one, language).question for one in surveyed for language in self.languages),
+                corpus=lambda: (one.wording(language).question for one in surveyed for language in self.languages),
                 vocabulary=self.vocabulary,
                 columns=columns,
                 majority=tuple(numbers[first[0][0]] if first else NOT_ASKED for first in commonest),
@@ -93,12 +91,9 @@ class AnswersSection(Section):
         table = generate_glyphs(self.generated, size=size[0]) if self.generated else load_glyphs()
         styles = training_styles(table, None, self.styles)
         check_groups(table, self.groups)
-        subgroups = {concept.subgroup for concept in table.concepts.values()}
-        if unknown := set(self.subgroups or ()) - subgroups:
-            there = ", ".join(sorted(subgroups))
-            raise UsageError(f"data.subgroups names '{min(unknown)}', and the glyphs' subgroups are {there}")
-        wanted = subgroups if self.subgroups is None else self.subgroups
-        codes = [code for code, concept in table.concepts.items() if concept.subgroup in wanted]
+        check_subgroups(table, self.subgroups)
+        wanted = self.subgroups
+        codes = [code for code, concept in table.concepts.items() if wanted is None or concept.subgroup in wanted]
         table = table.select(styles=styles, concepts=codes, groups=self.groups, skin_tones=["none"])
         if not len(table):
             raise UsageError("data: there are no glyphs of these styles and concepts")
@@ -140,11 +135,7 @@ class Answers:
             for question in scene.questions:
                 only = drawn and self.languages[drawn[row][KINDS.index(question.kind)]]
                 for language in (only,) if only else self.languages:
-                    column, said = self.columns.index((question.kind, language)), _wording(question, language)
+                    column, said = self.columns.index((question.kind, language)), question.wording(language)
                     texts[row * len(self.columns) + column] = said.question
                     targets[row, column] = self.numbers.get(said.answer, UNKNOWN)
         return {"images": images, "targets": targets, "texts": texts}
-
-
-def _wording(question: Question, language: str) -> Wording:
-    return question.zh if language == "zh" else question.en

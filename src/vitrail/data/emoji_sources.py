@@ -13,7 +13,7 @@ from vitrail.data.generated import MOST_CONCEPTS, generate_glyphs
 from vitrail.data.glyphs import GlyphTable
 from vitrail.data.scenes import Scenes
 from vitrail.data.scenes.things import nameable
-from vitrail.data.source import Batch, Data
+from vitrail.data.source import Batch, Data, to_tensor
 from vitrail.errors import UsageError
 from vitrail.settings import Section
 
@@ -95,16 +95,7 @@ class ScenesSection(Section):
         """Make the scenes ready, of `size` = (height, width), which must be square."""
         if size[0] != size[1]:
             raise UsageError(f"scenes are square, and model.image_size is {size}")
-        table = generate_glyphs(self.generated, size=size[0]) if self.generated else load_glyphs()
-        for style in self.styles or ():
-            if style not in table.styles:
-                raise UsageError(f"data.styles names '{style}', and the glyphs' styles are {', '.join(table.styles)}")
-        check_groups(table, self.groups)
-        table = table.select(
-            styles=self.styles, groups=self.groups, skin_tones=["none"] if self.concepts == "base" else None
-        )
-        if not len(table):
-            raise UsageError("data: there are no glyphs of these styles and concepts")
+        table = scene_glyphs(self.styles, self.groups, size[0], base=self.concepts == "base", generated=self.generated)
         codes = tuple(code for code, concept in table.concepts.items() if nameable(concept))
         train, test = (
             Scenes(table, length=length, size=size[0], count=self.count, seed=seed)
@@ -120,6 +111,37 @@ class ScenesSection(Section):
             split="unseen scenes of seen glyphs",
             mapped=mapped,
         )
+
+
+def scene_glyphs(
+    styles: tuple[str, ...] | None,
+    groups: tuple[str, ...] | None,
+    size: int,
+    *,
+    base: bool = True,
+    generated: int = 0,
+) -> GlyphTable:
+    """The glyphs that scenes are made of.
+
+    Args:
+        styles: their art styles; null for all.
+        groups: the broad kinds of their concepts; null for all.
+        size: pixels on a side, of those that are generated.
+        base: leave out those with a skin tone.
+        generated: how many concepts are drawn by a few lines of code; 0 to read Emoji World.
+
+    Raises:
+        UsageError: there are none, or no such styles or groups.
+    """
+    table = generate_glyphs(generated, size=size) if generated else load_glyphs()
+    for style in styles or ():
+        if style not in table.styles:
+            raise UsageError(f"data.styles names '{style}', and the glyphs' styles are {', '.join(table.styles)}")
+    check_groups(table, groups)
+    table = table.select(styles=styles, groups=groups, skin_tones=["none"] if base else None)
+    if not len(table):
+        raise UsageError("data: there are no glyphs of these styles and concepts")
+    return table
 
 
 def training_styles(table: GlyphTable, hold_out_style: str | None, styles: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -206,8 +228,7 @@ class ScenePictures:
         targets = torch.zeros(len(scenes), len(self.codes))
         for row, scene in zip(targets, scenes, strict=True):
             row[[self.codes[thing.concept.code] for thing in scene.objects]] = 1
-        images = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
-        return {"images": images.permute(0, 3, 1, 2).contiguous(), "targets": targets}
+        return {"images": to_tensor([scene.picture for scene in scenes]), "targets": targets}
 
 
 class SceneMaps(ScenePictures):
@@ -218,8 +239,7 @@ class SceneMaps(ScenePictures):
         scenes = [self.scenes[index] for index in indices.tolist()]
         numbers = [np.array([0, *(1 + self.codes[one.concept.code] for one in scene.objects)]) for scene in scenes]
         maps = np.stack([number[scene.owner] for number, scene in zip(numbers, scenes, strict=True)])
-        images = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
-        return {"images": images.permute(0, 3, 1, 2).contiguous(), "targets": torch.from_numpy(maps)}
+        return {"images": to_tensor([scene.picture for scene in scenes]), "targets": torch.from_numpy(maps)}
 
 
 def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:

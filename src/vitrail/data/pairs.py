@@ -16,11 +16,9 @@ from vitrail.data.scenes import Scenes
 from vitrail.data.scenes.dice import Dice
 from vitrail.data.source import Batch, Data, Texts
 from vitrail.data.splits import unseen_concept
-from vitrail.data.texts import group_names, names, sayings
+from vitrail.data.texts import LANGUAGES, Language, group_names, names, sayings
 from vitrail.errors import UsageError
 from vitrail.settings import Section
-
-Language = Literal["en", "zh"]
 
 _SCENES = 1_000_000  # different ones that are drawn from
 _CORPUS_SCENES = 2_000  # whose captions a tokenizer is trained from
@@ -51,7 +49,7 @@ class PairsSection(Section):
     styles: tuple[str, ...] | None = None
     concepts: Literal["all", "base"] = "base"
     background: Literal["random", "white"] = "random"
-    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = ("en", "zh")
+    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = LANGUAGES
     wordings: Literal["all", "name"] = "all"
     scenes: Annotated[float, Field(ge=0, lt=1)] = 0.0
     count: tuple[Count, Count] = (2, 3)
@@ -164,7 +162,7 @@ class Pairs:
         assert self.scenes is not None
         scene = self.scenes[number]
         caption = dice.pick(scene.captions)
-        return scene.picture, caption.zh if dice.pick(self.section.languages) == "zh" else caption.en
+        return scene.picture, caption.text(dice.pick(self.section.languages))
 
     def corpus(self) -> Iterator[str]:
         """The texts of training: all that can be said of its glyphs, but for other draws of keywords, and captions."""
@@ -175,4 +173,4 @@ class Pairs:
         for number in range(_CORPUS_SCENES):
             captions = self.scenes[number].captions if self.scenes else ()
             for language in self.section.languages:
-                yield from (caption.zh if language == "zh" else caption.en for caption in captions)
+                yield from (caption.text(language) for caption in captions)

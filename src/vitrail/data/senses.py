@@ -16,7 +16,7 @@ from vitrail.data.scenes import Scenes
 from vitrail.data.scenes.motion import MOTIONS
 from vitrail.data.scenes.things import nameable
 from vitrail.data.sounds import KINDS, Sounds
-from vitrail.data.source import Batch, Data
+from vitrail.data.source import Batch, Data, to_tensor
 from vitrail.errors import UsageError
 from vitrail.settings import Section
 
@@ -122,7 +122,7 @@ class SenseItems:
         heard = [len(self.codes) + len(MOTIONS) + kind for _, kind in sounds]
         frames = torch.from_numpy(np.stack([video.frames for video in videos])).permute(0, 4, 1, 2, 3).contiguous()
         batch: Batch = {
-            "images": torch.from_numpy(np.stack([scene.picture for scene in scenes])).permute(0, 3, 1, 2).contiguous(),
+            "images": to_tensor([scene.picture for scene in scenes]),
             "videos": frames,
             "sounds": torch.from_numpy(np.stack([wave for wave, _ in sounds])),
             "targets": torch.tensor([named, moved, heard]).mT.contiguous(),

@@ -45,20 +45,16 @@ class ShotsSection(TalkSection):
 
     def open(self, size: tuple[int, int]) -> Data:
         """Make the scenes ready, of `size` = (height, width), which must be square."""
-        if size[0] != size[1]:
-            raise UsageError(f"scenes are square, and the pictures are {size}")
         if unknown := set(self.hold_out) - set(KINDS):
             raise UsageError(f"data.hold_out names '{min(unknown)}', and questions are of {', '.join(KINDS)}")
         if self.shots[0] > self.shots[1]:
             raise UsageError(f"data.shots goes from the fewest to the most examples, not from {self.shots[0]}")
-        table = self.table(size)
-        train = Scenes(table, length=self.length, size=size[0], count=self.count, split="train")
-        test = Scenes(table, length=self.test_length, size=size[0], count=self.count, split="test")
+        train, test = self.scenes(size)
         rows = Examples(train, test, self)
         common = majorities(train, self.languages)
         tests = [
             Asked(
-                rows.talk(rows.test_row(number, kind, shots, language), language, answered=False),
+                rows.talk(rows.test_row(number, kind, shots), language, answered=False),
                 f"{kind} {shots} shots",
                 (worded(question, language)[1].text,),
                 common.get((kind, language), ""),
@@ -103,6 +99,7 @@ class Examples:
             for language in section.languages
         ]
         self.scenes = scenes
+        self._drawn: dict[tuple[int, str], list[Shot]] = {}
         concepts = [one.concept for number in range(min(_SURVEYED, len(train))) for one in train[number].objects]
         self.names = {
             "en": list(dict.fromkeys(concept.name_en for concept in concepts)),
@@ -145,12 +142,17 @@ class Examples:
                 return shots
         raise UsageError(f"questions of the kind '{kind}' cannot be asked of these scenes")
 
-    def test_row(self, number: int, kind: str, shots: int, language: str) -> list[Shot]:
+    def test_row(self, number: int, kind: str, shots: int) -> list[Shot]:
         """The examples of a test, which are the first of a longer list for more of them, and what is asked at last."""
-        dice = Dice(1, number, KINDS.index(kind))
-        scene = self.scenes[number]
-        asked = next(question for question in scene.questions if question.kind == kind)
-        return [*(self.row(kind, shots, dice) if shots else []), (scene, asked)]
+        asked = next(question for question in self.scenes[number].questions if question.kind == kind)
+        return [*self._examples(number, kind, shots), (self.scenes[number], asked)]
+
+    def _examples(self, number: int, kind: str, shots: int) -> list[Shot]:
+        """The first examples for a test, drawn once for as many as any test has."""
+        if (number, kind) not in self._drawn:
+            most = max(self.section.test_shots)
+            self._drawn[number, kind] = self.row(kind, most, Dice(1, number, KINDS.index(kind))) if most else []
+        return self._drawn[number, kind][:shots]
 
     def talk(self, row: Sequence[Shot], language: str, *, answered: bool) -> Talk:
         """A row in words, with or without its last answer."""
@@ -178,7 +180,7 @@ class TestRows:
         examples, rows, talks = self.examples, [], []
         for index in indices.tolist():
             kind, shots, language, number, _ = examples.tests[index]
-            row = examples.test_row(number, kind, shots, language)
+            row = examples.test_row(number, kind, shots)
             rows.append([scene for scene, _ in row])
             talks.append([examples.talk(row, language, answered=False)])
         return row_batch(rows, talks, indices, examples.section.blind)

@@ -91,13 +91,17 @@ class Texts:
     parts: Mapping[str, Sequence[int]]
 
 
+CAPTION = "caption"
+"""The kind of a request for a description, beside the kinds of questions."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """Something that a test asks about a picture.
 
     Attributes:
         talk: the conversation up to there.
-        kind: of question, "how many"; "caption" where a description is asked for.
+        kind: of question, "how many"; or `CAPTION`.
         answers: what is right: one answer, or all captions.
         majority: the answer that is given most often in training to questions of this kind in this language.
     """
@@ -180,6 +184,13 @@ def scaling(size: tuple[int, int]) -> Preprocess:
     return Preprocess(Resize(size), transparency="white", mean=HALF, std=HALF)
 
 
-def to_tensor(pictures: list[Image.Image]) -> Tensor:
-    """RGB pictures of one size as (B, 3, H, W) uint8."""
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W), uint8 or float32 in [0, 1] -> float32 in [-1, 1], as `scaling(size)` does it."""
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    return (images - 0.5) / 0.5
+
+
+def to_tensor(pictures: Sequence[Image.Image | np.ndarray]) -> Tensor:
+    """RGB pictures of one size, arrays (H, W, 3) uint8 or PIL's, as (B, 3, H, W) uint8."""
     return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2).contiguous()

@@ -8,21 +8,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vitrail.data.emoji.load import load_glyphs
-from vitrail.data.emoji_sources import Count, check_groups
-from vitrail.data.generated import MOST_CONCEPTS, generate_glyphs
-from vitrail.data.glyphs import GlyphTable
+from vitrail.data.emoji_sources import Count, scene_glyphs
+from vitrail.data.generated import MOST_CONCEPTS
 from vitrail.data.scenes import Question, Scene, Scenes
 from vitrail.data.scenes.dice import Dice
-from vitrail.data.source import Asked, Batch, Data, Talk, Talks
+from vitrail.data.source import CAPTION, Asked, Batch, Data, Talk, Talks, to_tensor
+from vitrail.data.texts import LANGUAGES, Language
 from vitrail.errors import UsageError
 from vitrail.models.language_model import Turn
 from vitrail.settings import Section
-
-Language = Literal["en", "zh"]
-
-CAPTION = "caption"
-"""The kind of a request for a description."""
 
 _SCENES = 10_000_000  # different ones that are drawn from
 _CORPUS_SCENES = 1_500  # whose texts a tokenizer is trained from, and whose answers are counted
@@ -48,7 +42,7 @@ class TalkSection(Section):
     source: Literal["talk"]
     styles: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
-    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = ("en", "zh")
+    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = LANGUAGES
     length: Count = _SCENES
     test_length: Count = 200
     count: tuple[Count, Count] = (1, 4)
@@ -59,11 +53,7 @@ class TalkSection(Section):
 
     def open(self, size: tuple[int, int]) -> Data:
         """Make the scenes ready, of `size` = (height, width), which must be square."""
-        if size[0] != size[1]:
-            raise UsageError(f"scenes are square, and the pictures are {size}")
-        table = self.table(size)
-        train = Scenes(table, length=self.length, size=size[0], count=self.count, split="train")
-        test = Scenes(table, length=self.test_length, size=size[0], count=self.count, split="test")
+        train, test = self.scenes(size)
         majority = majorities(train, self.languages)
         tests = [
             (index, asked)
@@ -80,17 +70,19 @@ class TalkSection(Section):
             talks=Talks(lambda: corpus(train, self.languages), self.vocabulary, [asked for _, asked in tests]),
         )
 
-    def table(self, size: tuple[int, int]) -> GlyphTable:
-        """The glyphs that scenes are made of."""
-        table = generate_glyphs(self.generated, size=min(size)) if self.generated else load_glyphs()
-        for style in self.styles or ():
-            if style not in table.styles:
-                raise UsageError(f"data.styles names '{style}', and the glyphs' styles are {', '.join(table.styles)}")
-        check_groups(table, self.groups)
-        table = table.select(styles=self.styles, groups=self.groups, skin_tones=["none"])
-        if not len(table):
-            raise UsageError("data: there are no glyphs of these styles and groups")
-        return table
+    def scenes(self, size: tuple[int, int]) -> tuple[Scenes, Scenes]:
+        """Those of training and of the test.
+
+        Raises:
+            UsageError: the size is not square, or there are no such styles and groups.
+        """
+        if size[0] != size[1]:
+            raise UsageError(f"scenes are square, and the pictures are {size}")
+        table = scene_glyphs(self.styles, self.groups, size[0], generated=self.generated)
+        return (
+            Scenes(table, length=self.length, size=size[0], count=self.count, split="train"),
+            Scenes(table, length=self.test_length, size=size[0], count=self.count, split="test"),
+        )
 
 
 class Conversations:
@@ -162,12 +154,12 @@ def pictures(scenes: Sequence[Scene], blind: bool) -> Tensor:
     """The scenes' pictures (B, 3, H, W) uint8; grey ones if `blind`."""
     if blind:
         return torch.full((len(scenes), 3, scenes[0].size, scenes[0].size), 128, dtype=torch.uint8)
-    return torch.stack([torch.from_numpy(scene.picture) for scene in scenes]).permute(0, 3, 1, 2).contiguous()
+    return to_tensor([scene.picture for scene in scenes])
 
 
 def worded(question: Question, language: str) -> tuple[Turn, Turn]:
     """A question and its answer."""
-    wording = question.zh if language == "zh" else question.en
+    wording = question.wording(language)
     return Turn(wording.question, 1), Turn(wording.answer, by="model")
 
 
@@ -178,7 +170,7 @@ def described(scene: Scene, language: str, dice: Dice) -> tuple[Turn, Turn]:
 
 def captions(scene: Scene, language: str) -> list[str]:
     """Everything that is said of a scene."""
-    return [caption.zh if language == "zh" else caption.en for caption in scene.captions]
+    return [caption.text(language) for caption in scene.captions]
 
 
 def everything_asked(scene: Scene, language: str, majority: dict[tuple[str, str], str]) -> Iterator[Asked]:

@@ -1,11 +1,14 @@
 """What can be said of a glyph: its name in many wordings, its keywords, its group and its style, in two languages."""
 
+from typing import Literal, get_args
+
 from vitrail.data.glyphs import Concept
 from vitrail.data.scenes.dice import Dice
 from vitrail.data.scenes.nouns import counted, style_name
 from vitrail.data.scenes.things import nameable
 
-LANGUAGES = ("en", "zh")
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 _GROUPS = {  # Unicode's groups of emoji
     "smileys-emotion": ("smileys and emotion", "笑脸与情感"),

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vitrail.data.source import Asked
+from vitrail.data.source import CAPTION, Asked
 from vitrail.errors import VitrailError
-
-CAPTION = "caption"
 
 
 class TalkScores:

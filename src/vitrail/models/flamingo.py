@@ -20,7 +20,6 @@ from vitrail.models.gpt2 import GPT2, GPT2Config
 from vitrail.models.language_model import LanguageModel, Prompt, Turn
 from vitrail.models.llama import Llama, LlamaConfig
 from vitrail.models.vit import ViT, ViTConfig
-from vitrail.models.vit_gpt import CAPTION
 from vitrail.nn.cache import Cache
 from vitrail.nn.gated import GatedCrossAttention, KeysValues
 from vitrail.nn.resampler import Resampler
@@ -269,18 +268,7 @@ class Flamingo(LanguageModel):
         """
         if not isinstance(self.text, GPT2):
             raise UsageError("conversations are spelled out in the simple form for a Flamingo with a GPT-2 only")
-        if language not in CAPTION:
-            raise UsageError(f"{self.family} speaks {' and '.join(CAPTION)}, not {language}")
-        tokenizer = self._tokenizer()
-        ids: list[int] = []
-        said: list[bool] = []
-        for turn in turns:
-            words = tokenizer.plain(turn.text or CAPTION[language])
-            answer = turn.by == "model"
-            words = [*words, *self.text.ends] if answer else [*[self.config.picture] * turn.pictures, *words]
-            ids += words
-            said += [answer] * len(words)
-        return ids, said
+        return self._spelled(self._asked(turns, language), lambda turn: [self.config.picture] * turn.pictures)
 
     def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
         """A conversation in the form of the checkpoint: `transcript`'s, or one of IDEFICS'.

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from vitrail.errors import UsageError
 from vitrail.imaging.open import Picture
 from vitrail.models.language_model import LanguageModel, Prompt, Turn
 from vitrail.nn.cache import Cache
@@ -104,16 +103,7 @@ class GPT2(LanguageModel):
         Raises:
             UsageError: there is no tokenizer.
         """
-        if self.tokenizer is None:
-            raise UsageError("this network has no tokenizer: set its `tokenizer`")
-        ids: list[int] = []
-        said: list[bool] = []
-        for turn in turns:
-            answer = turn.by == "model"
-            words = [*self.tokenizer.plain(turn.text), *(self.ends if answer else ())]
-            ids += words
-            said += [answer] * len(words)
-        return ids, said
+        return self._spelled(turns, lambda turn: [])
 
     def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
         """The turns' texts, a line each, as they stand: GPT-2 goes on with a text, and knows no conversation."""

@@ -1,7 +1,7 @@
 """What networks that write have in common."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -27,6 +27,10 @@ class Turn:
     text: str
     pictures: int = 0
     by: str = "user"
+
+
+CAPTION = {"en": "describe the picture", "zh": "描述图片"}
+"""What a request for a caption is read as, by networks that are taught here."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,33 @@ class LanguageModel(Model):
             UsageError: networks of this family are not taught here, or not this language.
         """
         raise UsageError(f"{self.family} is not taught by conversations")
+
+    def _spelled(self, turns: Sequence[Turn], before: Callable[[Turn], list[int]]) -> tuple[list[int], list[bool]]:
+        """`transcript` of turns that follow each other, each behind what `before` gives, each answer with its end.
+
+        Raises:
+            UsageError: there is no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise UsageError("this network has no tokenizer: set its `tokenizer`")
+        ids: list[int] = []
+        said: list[bool] = []
+        for turn in turns:
+            opening, answer = before(turn), turn.by == "model"
+            words = [*self.tokenizer.plain(turn.text), *(self.ends[:1] if answer else ())]
+            ids += [*opening, *words]
+            said += [False] * len(opening) + [answer] * len(words)
+        return ids, said
+
+    def _asked(self, turns: Sequence[Turn], language: str) -> list[Turn]:
+        """The turns, with a request for a caption in words.
+
+        Raises:
+            UsageError: networks that are taught here do not speak this language.
+        """
+        if language not in CAPTION:
+            raise UsageError(f"{self.family} speaks {' and '.join(CAPTION)}, not {language}")
+        return [turn if turn.text else replace(turn, text=CAPTION[language]) for turn in turns]
 
     def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
         """A conversation as this network was trained to read it, up to where its answer begins.

@@ -192,7 +192,7 @@ class SmolVLM(LanguageModel):
         waiting = iter(cut)
         text = START
         for turn in turns:
-            seen = "".join(self._spelled(next(waiting)) for _ in range(turn.pictures))
+            seen = "".join(self._drawn(next(waiting)) for _ in range(turn.pictures))
             said = _checked(turn, CAPTION[language])
             speaker = "User" if turn.by == "user" else "Assistant"
             text += f"{speaker}:{'' if seen else ' '}{seen}{said}{END}\n"
@@ -205,7 +205,7 @@ class SmolVLM(LanguageModel):
         pixels = torch.cat([tiles.pixels for tiles in cut])[None] if cut else None
         return Prompt(pixels, torch.tensor([ids]))
 
-    def _spelled(self, tiles: Tiles) -> str:
+    def _drawn(self, tiles: Tiles) -> str:
         """A picture in a text: each tile by its row and column, a line a row, then the whole picture."""
         tokens = PICTURE * self.config.tokens
         rows = [

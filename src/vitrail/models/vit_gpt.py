@@ -19,9 +19,6 @@ from vitrail.models.language_model import LanguageModel, Prompt, Turn
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.nn.cache import Cache
 
-CAPTION = {"en": "describe the picture", "zh": "描述图片"}
-"""What a request for a caption is read as."""
-
 
 @dataclass(frozen=True)
 class ViTGPTConfig:
@@ -133,18 +130,7 @@ class ViTGPT(LanguageModel):
         Raises:
             UsageError: the network has no tokenizer, or no text in this language.
         """
-        if self.tokenizer is None:
-            raise UsageError("this network has no tokenizer: set its `tokenizer`")
-        if language not in CAPTION:
-            raise UsageError(f"{self.family} speaks en and zh, not {language}")
-        ids: list[int] = []
-        said: list[bool] = []
-        for turn in turns:
-            words = self.tokenizer.plain(turn.text or CAPTION[language])
-            answer = turn.by == "model"
-            ids += [self.config.turn, *words, *([self.config.text.end] if answer else [])]
-            said += [False, *([answer] * len(words)), *([True] if answer else [])]
-        return ids, said
+        return self._spelled(self._asked(turns, language), lambda turn: [self.config.turn])
 
     def prompt(self, turns: Sequence[Turn], pictures: Sequence[Picture], language: str = "en") -> Prompt:
         """See `LanguageModel.prompt`."""
@@ -155,4 +141,4 @@ class ViTGPT(LanguageModel):
             raise UsageError(
                 f"{len(ids)} tokens leave no room for an answer: this network reads {self.config.text.context}"
             )
-        return Prompt(torch.cat([self.preprocess(picture) for picture in pictures]), torch.tensor([ids]))
+        return Prompt(self.preprocess(pictures[0]), torch.tensor([ids]))

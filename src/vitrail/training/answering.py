@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from vitrail.data.answers import NOT_ASKED
@@ -14,13 +13,13 @@ from vitrail.evaluation.answers import AnswerScores
 from vitrail.evaluation.classification import Scores
 from vitrail.models.model import Model
 from vitrail.models.vqa import VQA
-from vitrail.settings import Section
-from vitrail.training.passes import Passes
+from vitrail.training.objective import Objective
+from vitrail.training.passes import Passes, network_of
 
 _SHOWN = 3  # questions about a picture on a sheet of samples
 
 
-class AnsweringSection(Section):
+class AnsweringSection(Objective):
     """Choose among the answers that there are: cross-entropy, the mean over all questions of a batch.
 
     A picture is looked at once for all of its questions. An answer without a number teaches nothing, and in a test
@@ -28,16 +27,6 @@ class AnsweringSection(Section):
     """
 
     name: Literal["answering"]
-
-    @property
-    def many(self) -> bool:
-        """Whether a picture may show several classes at once."""
-        return False
-
-    @property
-    def reads(self) -> bool:
-        """Whether pictures must come with texts that are compared with them."""
-        return False
 
     def trainable(self, model: Model) -> nn.Module:
         """The module whose forward pass is trained: the network itself."""
@@ -50,7 +39,7 @@ class AnsweringSection(Section):
         Returns:
             The loss, (), detached.
         """
-        network = passes.accelerator.unwrap_model(passes.model)
+        network = network_of(passes.model)
         ids, rows, columns = _asked(network, batch)
         logits = passes.forward(batch["images"], ids, rows)
         targets = batch["targets"][rows, columns].clamp(min=NOT_ASKED)
@@ -62,7 +51,7 @@ class AnsweringSection(Section):
         """What gives the numbers (B, K) of the answers to a batch's questions about its prepared pictures (B, 3, H, W),
         and `NOT_ASKED` where there is none.
         """
-        network = extract_model_from_parallel(model)
+        network = network_of(model)
 
         def answer(images: Tensor, batch: Batch) -> Tensor:
             ids, rows, columns = (one.to(images.device) for one in _asked(network, batch))

@@ -16,7 +16,7 @@ from vitrail.evaluation.classification import Scores
 from vitrail.evaluation.retrieval import RetrievalScores, questions
 from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
-from vitrail.settings import Section
+from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
 from vitrail.training.randomness import seed_for
 
@@ -26,7 +26,7 @@ LARGEST_SCALE = 100.0
 _TEXTS = 256  # embedded at once in a test
 
 
-class ContrastiveSection(Section):
+class ContrastiveSection(Objective):
     """Bring each picture near its text, and away from the texts of the rest of the batch, of all processes.
 
     Where two pictures of a batch show the same thing, or have the same text, the text of either is true of both, and to
@@ -43,11 +43,6 @@ class ContrastiveSection(Section):
     name: Literal["contrastive"]
     loss: Literal["infonce", "sigmoid"] = "infonce"
     chunk: Annotated[int, Field(ge=1)] | None = None
-
-    @property
-    def many(self) -> bool:
-        """Whether a picture may show several classes at once."""
-        return False
 
     @property
     def reads(self) -> bool:

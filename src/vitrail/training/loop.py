@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vitrail.checkpoints.load import load
 from vitrail.checkpoints.save import save
-from vitrail.data.source import Batch, Data, Quiz, Source, Talks, Texts, scaling
+from vitrail.data.source import Batch, Data, Quiz, Source, Talks, Texts, normalise, scaling
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.model import Model
 from vitrail.models.vit import ViT
@@ -132,13 +132,6 @@ def open_data(recipe: Recipe) -> Data:
     if data.labels and data.texts is None:
         recipe.model.config(len(data.labels))
     return data
-
-
-def normalise(images: Tensor) -> Tensor:
-    """(B, 3, H, W), uint8 or float32 in [0, 1] -> float32 in [-1, 1], as `scaling(size)` does it."""
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
-    return (images - 0.5) / 0.5
 
 
 class Trainer:

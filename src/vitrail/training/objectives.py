@@ -11,22 +11,17 @@ from torch import Tensor, nn
 from vitrail.data.source import Batch, Data
 from vitrail.evaluation.classification import ManyScores, Scores, SingleScores
 from vitrail.models.model import Model
-from vitrail.settings import Section
 from vitrail.training.answering import AnsweringSection
 from vitrail.training.contrastive import ContrastiveSection
+from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes
 from vitrail.training.patches import PatchesSection
 from vitrail.training.sensing import SensingSection
 from vitrail.training.talking import TalkingSection
 
 
-class Naming(Section):
+class Naming(Objective):
     """What objectives share that compare a network's logits with the classes that a picture shows."""
-
-    @property
-    def reads(self) -> bool:
-        """Whether pictures must come with texts."""
-        return False
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """From logits (B, classes) and what they should say to what is minimised, ()."""
@@ -61,11 +56,6 @@ class ClassificationSection(Naming):
 
     name: Literal["classification"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @property
-    def many(self) -> bool:
-        """Whether a picture may show several classes at once."""
-        return False
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy, ().

@@ -13,11 +13,11 @@ from vitrail.evaluation.classification import Scores
 from vitrail.evaluation.patches import PatchScores, patch_targets
 from vitrail.models.model import Model
 from vitrail.models.vit import ViT
-from vitrail.settings import Section
+from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
 
 
-class PatchesSection(Section):
+class PatchesSection(Objective):
     """Name what each patch of a picture shows: cross-entropy, of the commonest class of the patch's pixels.
 
     A lesson in seeing before a lesson in talking: dozens of answers a picture, each at its place, where a sentence
@@ -25,16 +25,6 @@ class PatchesSection(Section):
     """
 
     name: Literal["patches"]
-
-    @property
-    def many(self) -> bool:
-        """Whether a picture may show several classes at once."""
-        return False
-
-    @property
-    def reads(self) -> bool:
-        """Whether pictures must come with texts."""
-        return False
 
     def trainable(self, model: Model) -> nn.Module:
         """The module whose forward pass is trained.

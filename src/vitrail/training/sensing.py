@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.data.source import Batch, Data
+from vitrail.data.source import Batch, Data, normalise
 from vitrail.errors import UsageError
 from vitrail.evaluation.classification import Scores
 from vitrail.evaluation.sensing import SenseScores
 from vitrail.models.model import Model
 from vitrail.models.perceiver_senses import PerceiverSenses
-from vitrail.settings import Section
+from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
 
 
-class SensingSection(Section):
+class SensingSection(Objective):
     """Name what a picture shows, how a thing in a film moves and what a sound is: cross-entropy, the mean of the three.
 
     One head chooses among the classes of all senses: that a sound is no bird is to be learned, too. A recipe's
@@ -25,16 +25,6 @@ class SensingSection(Section):
     """
 
     name: Literal["sensing"]
-
-    @property
-    def many(self) -> bool:
-        """Whether a picture may show several classes at once."""
-        return False
-
-    @property
-    def reads(self) -> bool:
-        """Whether pictures must come with texts."""
-        return False
 
     def trainable(self, model: Model) -> nn.Module:
         """The module whose forward pass is trained.
@@ -92,5 +82,5 @@ class Senses(Trainable):
 
 def _films_and_sounds(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     """A batch's films in [-1, 1], as its prepared pictures are, and its sounds."""
-    videos = batch["videos"].to(device, non_blocking=True).float() / 255
-    return (videos - 0.5) / 0.5, batch["sounds"].to(device, non_blocking=True)
+    videos = normalise(batch["videos"].to(device, non_blocking=True))
+    return videos, batch["sounds"].to(device, non_blocking=True)

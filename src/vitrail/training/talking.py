@@ -17,15 +17,15 @@ from vitrail.models.flamingo import Flamingo
 from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
 from vitrail.models.vit_gpt import ViTGPT
-from vitrail.settings import Section
 from vitrail.text.decoding import left_pad
+from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
 
 UNTAUGHT = -100
 """Stands for a token that nothing is learned of: what the user says."""
 
 
-class TalkingSection(Section):
+class TalkingSection(Objective):
     """The language-modelling loss on what the network is to say: the cross-entropy of each token of its answers.
 
     The text that the user says is read and not learned.
@@ -36,16 +36,6 @@ class TalkingSection(Section):
 
     name: Literal["talking"]
     max_new_tokens: Annotated[int, Field(ge=1)] = 32
-
-    @property
-    def many(self) -> bool:
-        """Whether a picture may show several classes at once."""
-        return False
-
-    @property
-    def reads(self) -> bool:
-        """Whether pictures must come with texts that are compared with them."""
-        return False
 
     def trainable(self, model: Model) -> nn.Module:
         """The module whose forward pass is trained. Of a Flamingo, what lies between pictures and words alone learns.

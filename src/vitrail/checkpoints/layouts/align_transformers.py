@@ -82,10 +82,8 @@ class ALIGNTransformers(TransformersLayout):
             Row("temperature", "temperature"),
         ]
 
-    def read_preprocess(self, description: Description, config: ALIGNConfig) -> Preprocess:
-        """From preprocessor_config.json; without one, as the published network is given its pictures."""
-        if description.preprocessor:
-            return super().read_preprocess(description, config)
+    def usual_preprocess(self, config: ALIGNConfig) -> Preprocess:
+        """As the published network is given its pictures."""
         return Preprocess(
             Resize((346, 346), resample=Image.Resampling.BILINEAR),
             Crop((289, 289), "floor"),

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vitrail.checkpoints.layout import Description, Joined, Published, Row
-from vitrail.checkpoints.preprocessors import CLIP_MEAN, CLIP_STD, from_transformers
+from vitrail.checkpoints.preprocessors import CLIP_MEAN, CLIP_STD
 from vitrail.checkpoints.tokenizers import read_clip
 from vitrail.checkpoints.transformers import (
     TransformersLayout,
     read_encoder,
     read_size,
+    shortest_edge,
     write_encoder,
     write_size,
 )
@@ -188,13 +189,9 @@ class CLIPTransformers(TransformersLayout):
             Row("logit_scale", "logit_scale"),
         ]
 
-    def read_preprocess(self, description: Description, config: Any) -> Preprocess:
-        """From preprocessor_config.json; without one, as CLIPImageProcessor does, to the network's size."""
-        if description.preprocessor:
-            return from_transformers(description.preprocessor, self.processor)
-        height, width = pair(config.image_size)
-        said = {"size": {"shortest_edge": min(height, width)}, "crop_size": [height, width]}
-        return from_transformers(said, self.processor)
+    def usual_preprocess(self, config: Any) -> Preprocess:
+        """As its processor does, to the network's size."""
+        return shortest_edge(config.image_size, self.processor)
 
     def read_tokenizer(self, description: Description, config: Any) -> Tokenizer | None:
         """As transformers' CLIPTokenizer; what stands behind a text's end is never seen, so that texts stay short."""

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 from vitrail.checkpoints.layout import Description, Joined, Published, Row
 from vitrail.checkpoints.layouts.bert_transformers import bert_rows
 from vitrail.checkpoints.layouts.clip_transformers import image_config, image_rows, read_section, write_image_config
-from vitrail.checkpoints.preprocessors import CLIP_MEAN, CLIP_STD, from_transformers
+from vitrail.checkpoints.preprocessors import CLIP_MEAN, CLIP_STD
 from vitrail.checkpoints.tokenizers import read_wordpiece
-from vitrail.checkpoints.transformers import TransformersLayout, read_encoder, write_encoder
+from vitrail.checkpoints.transformers import TransformersLayout, read_encoder, shortest_edge, write_encoder
 from vitrail.imaging.preprocess import HALF, Preprocess
 from vitrail.models.clip import CLIPImageConfig
 from vitrail.models.git import GIT, GITConfig
 from vitrail.models.model import Model
-from vitrail.nn.patches import pair
 from vitrail.text.tokenizer import Tokenizer
 
 _BASE = CLIPImageConfig(patch_size=16)
@@ -103,13 +102,9 @@ class GITTransformers(TransformersLayout):
             Row("head.{p}", "output.{p}"),
         ]
 
-    def read_preprocess(self, description: Description, config: GITConfig) -> Preprocess:
-        """From preprocessor_config.json; without one, as its processor does, to the network's size."""
-        if description.preprocessor:
-            return from_transformers(description.preprocessor, self.processor)
-        height, width = pair(config.image_size)
-        said = {"size": {"shortest_edge": min(height, width)}, "crop_size": [height, width]}
-        return from_transformers(said, self.processor)
+    def usual_preprocess(self, config: GITConfig) -> Preprocess:
+        """As its processor does, to the network's size."""
+        return shortest_edge(config.image_size, self.processor)
 
     def read_tokenizer(self, description: Description, config: GITConfig) -> Tokenizer | None:
         """As transformers' BertTokenizer."""

@@ -156,10 +156,8 @@ class PerceiverTransformers(_PerceiverTransformers):
             Row("head.{p}", f"{_DECODER}final_layer.{{p}}"),
         ]
 
-    def read_preprocess(self, description: Description, config: PerceiverConfig) -> Preprocess:
-        """From preprocessor_config.json; without one, ⅞ of the middle at the network's size, as the processor does."""
-        if description.preprocessor:
-            return super().read_preprocess(description, config)
+    def usual_preprocess(self, config: PerceiverConfig) -> Preprocess:
+        """⅞ of the middle at the network's size, as the processor does."""
         size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size,) * 2
         return Preprocess(Resize(size), middle=(7 / 8, 7 / 8), mean=self.mean, std=self.std)
 
@@ -204,10 +202,8 @@ class PerceiverFlowTransformers(_PerceiverTransformers):
             Row("displacement.{p}", f"{_DECODER}final_layer.{{p}}"),
         ]
 
-    def read_preprocess(self, description: Description, config: PerceiverFlowConfig) -> Preprocess:
-        """From preprocessor_config.json; without one, as it is published, pixels to [-1, 1] in the picture's size."""
-        if description.preprocessor:
-            return super().read_preprocess(description, config)
+    def usual_preprocess(self, config: PerceiverFlowConfig) -> Preprocess:
+        """As it is published, pixels to [-1, 1] in the picture's size."""
         return Preprocess(None, mean=HALF, std=HALF)
 
 
@@ -286,10 +282,8 @@ class PerceiverMultimodalTransformers(_PerceiverTransformers):
             Row("head.{p}", f"{_OUTPUT}label.classifier.{{p}}"),
         ]
 
-    def read_preprocess(self, description: Description, config: PerceiverMultimodalConfig) -> Preprocess:
-        """From preprocessor_config.json; without one, as it is published, the middle square, pixels to [0, 1]."""
-        if description.preprocessor:
-            return super().read_preprocess(description, config)
+    def usual_preprocess(self, config: PerceiverMultimodalConfig) -> Preprocess:
+        """As it is published, the middle square, pixels to [0, 1]."""
         return _middle_square(config.image_size)
 
 

@@ -27,6 +27,10 @@ class Caption:
     en: str
     zh: str
 
+    def text(self, language: str) -> str:
+        """In a language, "en" or "zh"."""
+        return self.zh if language == "zh" else self.en
+
 
 def describe(objects: Sequence[SceneObject], background: Background, size: int, dice: Dice) -> tuple[Caption, ...]:
     """Captions of every kind that fits; which phrasing, and of which objects, is drawn.

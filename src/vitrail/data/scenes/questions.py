@@ -58,6 +58,10 @@ class Question:
     en: Wording
     zh: Wording
 
+    def wording(self, language: str) -> Wording:
+        """In a language, "en" or "zh"."""
+        return self.zh if language == "zh" else self.en
+
 
 @dataclass(frozen=True)
 class _View:
