@@ -15,7 +15,7 @@ KeysValues: TypeAlias = tuple[Tensor, Tensor]
 
 
 class CrossAttention(nn.Module):
-    """softmax(Q Kᵀ / √d) V, where the queries come from some tokens and keys and values from others; no bias anywhere.
+    """softmax(Q Kᵀ / √d) V, where the queries come from some tokens and keys and values from others, without a bias.
 
     Vaswani et al. 2017 (1706.03762), §3.2.3. Keys and values are made apart from what asks, so that those of a picture
     are made once for a whole text.
@@ -27,6 +27,7 @@ class CrossAttention(nn.Module):
         head_width: d, the width of a head.
         qk_norm: makes the norms of each head's queries and keys from their width d; None for none. Henry et al. 2020
             (2010.04245) norm them so, to keep the products small.
+        out_bias: whether the projection behind the heads has a bias after all.
     """
 
     def __init__(
@@ -37,12 +38,13 @@ class CrossAttention(nn.Module):
         head_width: int,
         *,
         qk_norm: Callable[[int], nn.Module] | None = None,
+        out_bias: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, heads * head_width, bias=False)
         self.key_value = nn.Linear(context_width, 2 * heads * head_width, bias=False)
-        self.out = nn.Linear(heads * head_width, width, bias=False)
+        self.out = nn.Linear(heads * head_width, width, bias=out_bias)
         self.query_norm = nn.Identity() if qk_norm is None else qk_norm(head_width)
         self.key_norm = nn.Identity() if qk_norm is None else qk_norm(head_width)
 

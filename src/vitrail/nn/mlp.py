@@ -32,3 +32,17 @@ class SwiGLU(nn.Module):
         """(..., D) -> (..., D)."""
         gate, value = self.up(tokens).chunk(2, dim=-1)
         return self.down(F.silu(gate) * value)
+
+
+class GEGLU(nn.Module):
+    """A gated MLP: (x V ⊙ GELU(x W)) W₂, V and W in one product, V first. Shazeer 2020 (2002.05202), eq. 6."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        value, gate = self.up(tokens).chunk(2, dim=-1)
+        return self.down(value * F.gelu(gate))
