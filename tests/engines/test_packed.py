@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vitrail.engines import prepare
-from vitrail.engines.packed import PackedLinear, can_pack, pack
+from vitrail.engines.packed import PackedConvolution, PackedLinear, can_pack, pack
 from vitrail.errors import UsageError
 from vitrail.models.vit import ViT, ViTConfig
 
@@ -91,7 +91,7 @@ def test_a_copy_packs_its_own_weights():
         first = model(pictures)
         twin = copy.deepcopy(model)
         assert isinstance(twin.head.forward, PackedLinear)
-        assert twin.head.forward.linear is twin.head
+        assert twin.head.forward.module is twin.head
         twin.head.weight.zero_()
         torch.testing.assert_close(twin(pictures), twin.head.bias.expand(1, -1))
         torch.testing.assert_close(model(pictures), first)
@@ -119,6 +119,72 @@ def test_shapes_that_are_odd():
             torch.testing.assert_close(linear(x), nn.functional.linear(x, linear.weight), rtol=1e-5, atol=1e-6)
         strided = torch.randn(7, 5).t()
         torch.testing.assert_close(linear(strided), nn.functional.linear(strided, linear.weight), rtol=1e-5, atol=1e-6)
+
+
+@packable
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "bias": False},
+        {"kernel_size": (1, 5), "padding": (0, 4), "dilation": (1, 2)},
+        {"kernel_size": 1},
+        {"kernel_size": 9},
+    ],
+)
+def test_convolutions(how, layout):
+    convolution = nn.Conv2d(5, 7, **how)
+    twin = copy.deepcopy(convolution)
+    pack(nn.Sequential(convolution))
+    with torch.no_grad():
+        for shape in ((2, 5, 11, 13), (1, 5, 9, 9), (3, 5, 20, 12)):
+            x = torch.randn(shape).to(memory_format=layout)
+            torch.testing.assert_close(convolution(x), twin(x), rtol=1e-5, atol=1e-5)
+        assert convolution.forward.packed is not None  # it did run packed
+        torch.testing.assert_close(convolution(x[0]), twin(x[0]), rtol=1e-5, atol=1e-5)  # a picture without a batch
+        convolution.weight.mul_(2)
+        torch.testing.assert_close(convolution(x), twin(x) + twin(x) - bias_of(twin), rtol=1e-5, atol=1e-5)
+    convolution(x).sum().backward()
+    assert convolution.weight.grad is not None
+
+
+def bias_of(convolution: nn.Conv2d) -> torch.Tensor:
+    return torch.zeros(1) if convolution.bias is None else convolution.bias[:, None, None]
+
+
+@packable
+def test_convolutions_that_are_left_alone():
+    class Own(nn.Conv2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return -super().forward(input)
+
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 3, padding="same"),
+        Own(4, 4, 3),
+        nn.ConvTranspose2d(4, 4, 3),
+        nn.Conv1d(4, 4, 3),
+    )
+    pack(model)
+    assert not any("forward" in vars(module) for module in model)
+
+
+@packable
+def test_a_packed_convolution_that_strays_is_not_used(monkeypatch):
+    """A fault of the library or the machine, injected: the weight comes back wrong from being laid out."""
+    right = torch.ops.mkldnn._reorder_convolution_weight
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_reorder_convolution_weight", lambda weight, *how: right(weight * 1.01, *how)
+    )
+    convolution, x = nn.Conv2d(6, 5, 3), torch.randn(2, 6, 12, 12)
+    pack(nn.Sequential(convolution))
+    assert isinstance(convolution.forward, PackedConvolution)
+    with torch.no_grad():
+        plain = nn.functional.conv2d(x, convolution.weight, convolution.bias)
+        assert torch.equal(convolution(x), plain)
+        assert convolution.forward.packed is None
 
 
 def test_engines_that_do_not_exist_or_cannot_run_are_refused():
