@@ -10,6 +10,7 @@ from vitrail.errors import CheckpointError, ImageError, UsageError, VitrailError
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.load import load
+    from vitrail.checkpoints.lora import apply_lora
     from vitrail.checkpoints.save import convert, save
     from vitrail.tasks.analyze import analyze
     from vitrail.tasks.ask import ask
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from vitrail.tasks.chat import chat
     from vitrail.tasks.classify import classify
     from vitrail.tasks.duplicates import duplicates
+    from vitrail.tasks.edit import edit
     from vitrail.tasks.embed import embed
     from vitrail.tasks.finetune import finetune
+    from vitrail.tasks.generate import generate
     from vitrail.tasks.index import index
     from vitrail.tasks.search import search
     from vitrail.training.loop import evaluate, train
@@ -29,12 +32,15 @@ _LAZY = {
     "load": "vitrail.checkpoints.load",
     "save": "vitrail.checkpoints.save",
     "convert": "vitrail.checkpoints.save",
+    "apply_lora": "vitrail.checkpoints.lora",
     "classify": "vitrail.tasks.classify",
     "embed": "vitrail.tasks.embed",
     "analyze": "vitrail.tasks.analyze",
     "caption": "vitrail.tasks.caption",
     "ask": "vitrail.tasks.ask",
     "chat": "vitrail.tasks.chat",
+    "generate": "vitrail.tasks.generate",
+    "edit": "vitrail.tasks.edit",
     "index": "vitrail.tasks.index",
     "search": "vitrail.tasks.search",
     "duplicates": "vitrail.tasks.duplicates",
@@ -50,15 +56,18 @@ __all__ = [
     "VitrailError",
     "__version__",
     "analyze",
+    "apply_lora",
     "ask",
     "caption",
     "chat",
     "classify",
     "convert",
     "duplicates",
+    "edit",
     "embed",
     "evaluate",
     "finetune",
+    "generate",
     "index",
     "load",
     "save",

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, BertTokenizer, CLIPTokenizer
 from transformers.utils import sentencepiece_model_pb2_new as protobuf
 
 from tests.text.odd import ODD
-from vitrail.checkpoints.files import TokenizerFiles
+from vitrail.checkpoints.reading import TokenizerFiles
 from vitrail.checkpoints.tokenizers import read_clip, read_siglip, read_wordpiece, write_files
 from vitrail.text.tokenizer import Tokenizer
 from vitrail.text.train import train_tokenizer

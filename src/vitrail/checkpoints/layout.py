@@ -15,6 +15,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -44,6 +45,10 @@ class Joined(tuple[str, ...]):
         """The shape of the publisher's tensor, or of each of them, for ours of this shape."""
         return shape if len(self) == 1 else (shape[0] // len(self), *shape[1:])
 
+    def part_shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The shape of each of the publisher's tensors, for ours of this shape."""
+        return [self.part_shape(shape)] * len(self)
+
     def join(self, parts: list[Tensor]) -> Tensor:
         """The publisher's tensors -> ours."""
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -67,6 +72,22 @@ class Transposed(Joined):
     def split(self, tensor: Tensor) -> Sequence[Tensor]:
         """Our matrix -> the publisher's."""
         return [tensor.T]
+
+
+class Pointwise(Joined):
+    """The publisher keeps as convolutions of 1×1 pixels, (out, in, 1, 1), the matrix of a linear map, (out, in)."""
+
+    def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The matrix's shape, or a part's, and two sides of one pixel."""
+        return (*super().part_shape(shape), 1, 1)
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """The publisher's kernels -> our matrix."""
+        return super().join(parts)[:, :, 0, 0]
+
+    def split(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Our matrix -> the publisher's kernels."""
+        return [part[:, :, None, None] for part in super().split(tensor)]
 
 
 class OneNumber(Joined):
@@ -99,6 +120,18 @@ class Row:
             return None
         pieces = found.groupdict()
         return [_renamed(spelling, lambda part: part.format(**pieces)) for spelling in self.spellings]
+
+    def within(self, ours: str, *theirs: str) -> "Row":
+        """The same row where its network is a part of a larger one.
+
+        Args:
+            ours: what stands before our names there, "unet.".
+            theirs: what stands before the publisher's; of several each is read, and the first is written.
+        """
+        row = copy(self)
+        row.pattern = re.compile(re.escape(ours) + self.pattern.pattern)
+        row.spellings = [_renamed(spelling, f"{before}{{}}".format) for before in theirs for spelling in self.spellings]
+        return row
 
 
 def _renamed(spelling: Joined, rename: Callable[[str], str]) -> Joined:
@@ -210,6 +243,14 @@ class Layout(ABC):
         """Files beside the weights that turn texts into ids: name -> content; {} for a network without a tokenizer."""
         return {} if model.tokenizer is None else write_files(model.tokenizer)
 
+    def write_described(self, model: Model) -> dict[str, dict[str, Any]]:
+        """Every file in JSON that says what the network is: name -> content."""
+        return {self.config_file: self.write_config(model), **self.write_preprocess(model.preprocess)}
+
+    def shelve(self, tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Which file holds which tensors, by the publisher's names: file -> name -> tensor."""
+        return {self.weights_file: tensors}
+
     def can_write(self, config: Any) -> bool:
         """Whether a network of this config belongs here, where a library has several layouts for one family."""
         return True
@@ -267,10 +308,9 @@ def to_ours(
             continue
         chosen[name] = parts
         used.update(parts)
-        part_shape = parts.part_shape(wanted[name])
         misshapen += [
             f"'{part}' of shape {shapes[part]} where {part_shape} is wanted"
-            for part in parts
+            for part, part_shape in zip(parts, parts.part_shapes(wanted[name]), strict=True)
             if shapes[part] != part_shape and not {shapes[part], part_shape} <= _ONE_NUMBER
         ]
     extra = sorted(name for name in shapes if name not in used and not _matches(name, layout.ignored))

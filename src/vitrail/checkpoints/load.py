@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints.files import Checkpoint, first_line, open_checkpoint
+from vitrail.checkpoints.files import Checkpoint, open_checkpoint
 from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
+from vitrail.checkpoints.reading import first_line
 from vitrail.engines import prepare
 from vitrail.errors import CheckpointError, UsageError
 from vitrail.models.model import Model, Origin
@@ -55,7 +56,7 @@ def load(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise UsageError(f"a network computes in a float type, torch.float32 or torch.bfloat16, not in {dtype}")
     where = _device(device)
-    checkpoint = open_checkpoint(str(name_or_path), architecture)
+    checkpoint = open_checkpoint(str(name_or_path), architecture, half=dtype in (torch.float16, torch.bfloat16))
     layout = layout_of(checkpoint)
     model = build(layout, checkpoint)
     weights = to_ours(layout, model, checkpoint.tensors, checkpoint.description.shapes, f"'{checkpoint.name}'")
@@ -77,7 +78,9 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
         if layout.recognises(config) and layout.fits(checkpoint.description.shapes):
             return layout
     said = ", ".join(
-        f"{key} '{config[key]}'" for key in ("model_type", "architecture", "architectures") if config.get(key)
+        f"{key} '{config[key]}'"
+        for key in ("model_type", "architecture", "architectures", "_class_name")
+        if config.get(key)
     )
     raise CheckpointError(f"'{checkpoint.name}' is of no family that Vitrail knows ({said or 'its config names none'})")
 
@@ -143,7 +146,7 @@ def _check(config: Any) -> None:
 
 def _blocks(config: Any) -> int:
     """How many blocks a config asks for, in all its towers."""
-    depths = [value for name, value, _ in config_fields(config) if name.split(".")[-1] in ("depth", "depths")]
+    depths = [value for name, value, _ in config_fields(config) if name.endswith(("depth", "depths"))]
     return sum(sum(depth) if isinstance(depth, tuple) else depth for depth in depths)
 
 

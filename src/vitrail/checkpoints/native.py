@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, ClassVar, get_args, get_type_hints
 
 from vitrail import registry
+from vitrail.checkpoints.integers import scaled
 from vitrail.checkpoints.layout import Description, Layout, Published, Row
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
@@ -54,8 +55,8 @@ class NativeLayout(Layout):
         }
 
     def rows(self, config: Any) -> list[Row]:
-        """Every name is itself."""
-        return [Row("{rest}", "{rest}")]
+        """Every name is itself, or that of integers with scales."""
+        return [Row("{rest}", "{rest}", scaled("{rest}"))]
 
     def read_preprocess(self, description: Description, config: Any) -> Preprocess:
         """The dataclass from its JSON."""

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitrail import registry
+from vitrail.checkpoints.integers import as_integers
 from vitrail.checkpoints.layout import Layout, to_theirs
 from vitrail.checkpoints.load import config_fields, load
 from vitrail.checkpoints.native import NativeLayout
@@ -21,10 +22,17 @@ from vitrail.files import appearing
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
 
-LAYOUTS = ("vitrail", "transformers", "timm", "open_clip")
+LAYOUTS = ("vitrail", "transformers", "timm", "open_clip", "diffusers", "original")
 
 
-def save(model: Model, path: str | Path, *, layout: str | None = None, notes: Mapping[str, str] | None = None) -> Path:
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    notes: Mapping[str, str] | None = None,
+    integers: bool = False,
+) -> Path:
     """Write a network so that the publisher's library, or `load`, reads it back.
 
     What is written appears whole or not at all.
@@ -32,9 +40,11 @@ def save(model: Model, path: str | Path, *, layout: str | None = None, notes: Ma
     Args:
         model: a loaded network, or one built in Python with its `preprocess` set.
         path: a folder that does not exist yet or holds nothing; for Vitrail's own layout also a `.safetensors` file.
-        layout: "transformers", "timm", "open_clip" or "vitrail"; by default the one it was loaded from, or else
-            "vitrail".
+        layout: "transformers", "timm", "open_clip", "diffusers", "original" (Stable Diffusion in one file) or
+            "vitrail"; by default the one it was loaded from, or else "vitrail".
         notes: what else the header of the weights' file says, by name. `load` reads "licence" from a file of our own.
+        integers: keep large weights as 8-bit integers with a scale a row, and the rest in bfloat16, in Vitrail's own
+            layout: the file is half of bfloat16's. They are floats again as soon as they are loaded.
 
     Returns:
         The path.
@@ -47,23 +57,26 @@ def save(model: Model, path: str | Path, *, layout: str | None = None, notes: Ma
     if not hasattr(model, "preprocess"):
         raise UsageError("a network is saved together with how its pictures are prepared: set its `preprocess` first")
     library = layout or (model.origin.layout if model.origin and model.origin.layout in LAYOUTS else "vitrail")
+    if integers and library != "vitrail":
+        raise UsageError(f"weights are kept as integers in Vitrail's own layout alone, not in that of {library}")
     if library == "vitrail":
         native = NativeLayout(model.family)
         header = {**(notes or {}), "vitrail": json.dumps(native.write_config(model)), **native.write_tokenizer(model)}
-        tensors = {name: tensor.contiguous() for name, tensor in model.weights().items()}
+        weights = as_integers(model.weights()) if integers else model.weights()
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         if path.suffix == ".safetensors":
             with _reported(path), appearing(path, CheckpointError) as scratch:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_file(tensors, scratch, header)
         else:
-            _write_folder(path, {}, native.weights_file, tensors, header)
+            _write_folder(path, {}, native.shelve(tensors), header)
         return path
     chosen = _layout_for(model, library)
     model = chosen.before_writing(model)
-    described = {chosen.config_file: chosen.write_config(model), **chosen.write_preprocess(model.preprocess)}
+    described = chosen.write_described(model)
     files = {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in described.items()}
     files |= chosen.write_tokenizer(model)
-    _write_folder(path, files, chosen.weights_file, to_theirs(chosen, model), {**(notes or {}), "format": "pt"})
+    _write_folder(path, files, chosen.shelve(to_theirs(chosen, model)), {**(notes or {}), "format": "pt"})
     return path
 
 
@@ -112,7 +125,7 @@ def _layout_for(model: Model, library: str) -> Layout:
 
 
 def _write_folder(
-    folder: Path, files: Mapping[str, str], weights_file: str, tensors: dict[str, Tensor], header: dict[str, str]
+    folder: Path, files: Mapping[str, str], weights: Mapping[str, dict[str, Tensor]], header: dict[str, str]
 ) -> None:
     """Write everything beside its place and move it there at once."""
     with _reported(folder):
@@ -121,9 +134,12 @@ def _write_folder(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with appearing(folder, CheckpointError) as scratch:
             scratch.mkdir()
+            for name in (*files, *weights):
+                (scratch / name).parent.mkdir(exist_ok=True)
             for name, content in files.items():
                 (scratch / name).write_text(content, encoding="utf-8")
-            save_file(tensors, scratch / weights_file, metadata=header)
+            for name, tensors in weights.items():
+                save_file(tensors, scratch / name, metadata=header)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE, Unigram, WordPiece
 
 from vitrail.checkpoints.sentencepiece import read_sentencepiece
+from vitrail.errors import CheckpointError
 from vitrail.text.tokenizer import Tokenizer, parse_backend
 
 Files = Mapping[str, str | bytes]
@@ -181,6 +182,41 @@ def write_files(tokenizer: Tokenizer) -> dict[str, str]:
         "tokenizer.json": backend.to_str(),
         "tokenizer_config.json": json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
     }
+
+
+def write_clip(tokenizer: Tokenizer) -> dict[str, str]:
+    """vocab.json and merges.txt, from which transformers' CLIPTokenizer makes the same ids: name -> content.
+
+    What it names for filling up it takes out of texts, too: a "!" in a text is another token there, where "!" fills up.
+
+    Raises:
+        CheckpointError: the tokenizer is not of CLIP's kind.
+    """
+    backend = tokenizer.backend
+    tokens = {role: backend.id_to_token(number) for role, number in _clip_ends(tokenizer).items()}
+    if not isinstance(backend.model, BPE) or backend.model.end_of_word_suffix != "</w>" or len(tokens) < 2:
+        raise CheckpointError("transformers' CLIPTokenizer has no words for this tokenizer, which is not CLIP's")
+    said = json.loads(backend.to_str())["model"]
+    pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in said["merges"])
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": tokenizer.context,
+        "do_lower_case": True,
+        **tokens,
+        "unk_token": tokens["eos_token"],
+        "pad_token": backend.id_to_token(tokenizer.pad),
+    }
+    return {
+        "vocab.json": json.dumps(said["vocab"], ensure_ascii=False) + "\n",
+        "merges.txt": "\n".join(("#version: 0.2", *pairs)) + "\n",
+        "tokenizer_config.json": json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+def _clip_ends(tokenizer: Tokenizer) -> dict[str, int]:
+    """The tokens that stand around every text."""
+    around = tokenizer.backend.encode("").ids[:2]
+    return dict(zip(("bos_token", "eos_token"), around, strict=False))
 
 
 def _clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:

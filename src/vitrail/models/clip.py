@@ -176,13 +176,21 @@ class CLIPText(nn.Module):
         Raises:
             ValueError: there are more tokens than positions.
         """
+        return self.norm(self.hidden(ids))
+
+    def hidden(self, ids: Tensor, skip: int = 0) -> Tensor:
+        """The same before the last norm, and without the last `skip` blocks, as Stable Diffusion reads them.
+
+        Raises:
+            ValueError: there are more tokens than positions.
+        """
         length = ids.shape[1]
         if length > self.config.context:
             raise ValueError(f"a text of {length} tokens is longer than the {self.config.context} the network reads")
         tokens = self.tokens(ids) + self.positions[:length]
-        for block in self.blocks:
-            tokens = block(tokens, causal=True)
-        return self.norm(tokens)
+        for number in range(len(self.blocks) - skip):
+            tokens = self.blocks[number](tokens, causal=True)
+        return tokens
 
     def ends(self, ids: Tensor) -> Tensor:
         """Token ids (B, N) -> where each text ends, (B,): the first end-of-text token, others being filling."""

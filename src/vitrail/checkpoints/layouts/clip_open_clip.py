@@ -277,7 +277,7 @@ class CLIPOpenCLIP(Layout):
             Row("text.tokens.{p}", "token_embedding.{p}"),
             Row("text.positions", "positional_embedding"),
             Row("text.norm.{p}", "ln_final.{p}"),
-            *_block_rows("text.blocks.{i}.", "transformer.resblocks.{i}."),
+            *block_rows("text.blocks.{i}.", "transformer.resblocks.{i}."),
             Row("text_projection.weight", Transposed("text_projection")),
             Row("logit_scale", "logit_scale"),
         ]
@@ -315,12 +315,12 @@ def _image_rows() -> list[Row]:
         Row("image.norm_before.{p}", "visual.ln_pre.{p}"),
         Row("image.norm.{p}", "visual.ln_post.{p}"),
         Row("image.projection.weight", Transposed("visual.proj")),
-        *_block_rows("image.blocks.{i}.", "visual.transformer.resblocks.{i}."),
+        *block_rows("image.blocks.{i}.", "visual.transformer.resblocks.{i}."),
     ]
 
 
-def _block_rows(ours: str, theirs: str) -> list[Row]:
-    """A tower's blocks'."""
+def block_rows(ours: str, theirs: str) -> list[Row]:
+    """The rows of a tower's blocks. `ours` and `theirs` stand before the names, dot and all."""
     return [
         Row(f"{ours}attention.qkv.{{p}}", f"{theirs}attn.in_proj_{{p}}"),
         Row(f"{ours}attention.out.{{p}}", f"{theirs}attn.out_proj.{{p}}"),
