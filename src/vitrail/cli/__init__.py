@@ -5,6 +5,7 @@ import sys
 
 from vitrail.cli.data import data
 from vitrail.cli.door import app
+from vitrail.cli.imagine import edit, generate
 from vitrail.cli.inventory import convert, info, models
 from vitrail.cli.options import Verb
 from vitrail.cli.search import duplicates, index, search
@@ -54,6 +55,23 @@ for verb, examples in (
             "vitrail chat scene.png",
             "vitrail chat a.jpg b.jpg -m HuggingFaceTB/SmolVLM-256M-Instruct",
             "vitrail chat scene.png --json < questions.txt",
+        ),
+    ),
+    (
+        generate,
+        (
+            'vitrail generate "a green frog" -o frog.png',
+            "vitrail generate --again frog.png --num-steps 50",
+            'vitrail generate "a cat" --towards "a dog" --frames 12 -o morph.gif',
+            'vitrail generate "一只青蛙" --count 9 --seed 1 --sheet frogs.png',
+        ),
+    ),
+    (
+        edit,
+        (
+            'vitrail edit photo.png "as a drawing" --strength 0.5 -o drawing.png',
+            'vitrail edit photo.png "a red apple" --mask mask.png',
+            "vitrail edit photo.png --variations 4 --sheet four.png",
         ),
     ),
     (index, ("vitrail index photos/", "vitrail index photos/ --model openai/clip-vit-base-patch32")),

@@ -164,7 +164,7 @@ class Talking:
 
     def go_on(self) -> int:
         """Until there is nothing more to say; gives the exit code back, 1 where a turn of a script failed."""
-        for line in self._typed() if self.on_terminal else _lines():
+        for line in self._typed() if self.on_terminal else lines():
             if line == "/quit":
                 break
             try:
@@ -238,10 +238,10 @@ class Talking:
                 yield line
 
 
-def _lines() -> Iterator[str]:
+def lines() -> Iterator[str]:
     """The lines of standard input that are not empty."""
     if sys.stdin is None:
-        raise VitrailError("standard input is closed: there is nothing to answer")
+        raise VitrailError("standard input is closed: there is nothing to read")
     try:
         yield from filter(None, map(str.strip, sys.stdin))
     except UnicodeDecodeError:

@@ -74,7 +74,7 @@ def in_batches(
         try:
             return run(torch.cat(tensors).to(weights.device, weights.dtype))
         except RuntimeError as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             height, width = tensors[0].shape[-2:]
             raise ValueError(f"the network cannot run on {height}×{width} pixels ({_first_line(error)})") from error
@@ -215,7 +215,7 @@ def _run(
 
 def _why(error: Exception, count: int) -> str:
     """Why a network cannot run on so many pictures."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         several = f" with {count - 1} others: try a smaller batch size" if count > 1 else ""
         return f"the network does not fit in memory with it{several}"
     if isinstance(error, ValueError):  # the network's own sentence
@@ -223,7 +223,8 @@ def _why(error: Exception, count: int) -> str:
     return f"the network cannot run on it ({_first_line(error)})"
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is how torch says that memory is full."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 

@@ -15,6 +15,8 @@ from vitrail.checkpoints.files import open_checkpoint
 from vitrail.checkpoints.load import build, config_fields, layout_of, read_preprocess
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
+from vitrail.models.clip_text import CLIPTextEncoder
+from vitrail.models.generator import Generator
 from vitrail.models.image_text import ImageText
 from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
@@ -73,8 +75,8 @@ class Info:
         config: the family's frozen config.
         parameters: how many numbers were learned.
         flops: floating-point operations of one forward pass on one picture, a multiplication and an addition being two;
-            of a network that sees no pictures, on the first token of a text. Counted are matrix products and
-            convolutions, as `torch.utils.flop_counter` does.
+            of a network that sees no pictures, on the first token of a text; of one that makes them, of one step.
+            Counted are matrix products and convolutions, as `torch.utils.flop_counter` does.
         picture_size: (height, width) in pixels of that picture; None where there are no pictures.
         preprocess: how it wants its pictures; None where only a file on the hub says so.
     """
@@ -102,6 +104,8 @@ class Info:
     def __str__(self) -> str:
         size = self.picture_size
         counted = "the first token" if size is None else f"one picture of {size[0]}×{size[1]} pixels"
+        if issubclass(registry.FAMILIES[self.family].load_model(), Generator):
+            counted = f"one step of {counted}"
         rows = {
             "family": f"{self.title} ({self.family})",
             "paper": self.paper,
@@ -176,7 +180,8 @@ def count_flops(model: Model, size: tuple[int, int] | None) -> int:
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         model.eval().requires_grad_(False)  # the counter stumbles over parameters that are given to a module
         if size is None:
-            model(None, torch.zeros(1, 1, dtype=torch.int64))
+            ids = torch.zeros(1, 1, dtype=torch.int64)
+            model(ids) if isinstance(model, CLIPTextEncoder) else model(None, ids)
             return counter.get_total_flops()
         picture = torch.empty(1, getattr(model.config, "channels", 3), *size)
         if isinstance(model, ImageText):
@@ -186,14 +191,16 @@ def count_flops(model: Model, size: tuple[int, int] | None) -> int:
         elif isinstance(model, PerceiverFlow):
             model(torch.stack([picture, picture], 1))
         else:
-            model(picture)
+            model(*model.example(size))
     return counter.get_total_flops()
 
 
 def _picture_size(model: Model, preprocess: Preprocess | None) -> tuple[int, int] | None:
     """(height, width) of the pictures a network is given, in pixels; None where it sees none."""
-    if isinstance(model, LanguageModel) and model.most_pictures == 0:
+    if isinstance(model, CLIPTextEncoder) or (isinstance(model, LanguageModel) and model.most_pictures == 0):
         return None
+    if isinstance(model, Generator):
+        return model.usual.size
     return (preprocess.output_size if preprocess else None) or pair(model.config.image_size)
 
 

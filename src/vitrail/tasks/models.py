@@ -6,6 +6,7 @@ from threading import Lock
 
 from vitrail.checkpoints.load import load
 from vitrail.errors import UsageError
+from vitrail.models.generator import Generator
 from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
 
@@ -25,12 +26,16 @@ def get_model(
     """The network to see with; arguments and errors are `get_any_model`'s.
 
     Raises:
-        UsageError: the network writes, and neither names what it sees nor makes vectors of it.
+        UsageError: the network writes or makes pictures, and neither names what it sees nor makes vectors of it.
     """
     network = get_any_model(model, engine=engine, device=device, architecture=architecture)
     if isinstance(network, LanguageModel):
         raise UsageError(
             f"'{name_of(network)}' writes texts, and gives no labels or vectors of pictures: use caption, ask or chat"
+        )
+    if isinstance(network, Generator):
+        raise UsageError(
+            f"'{name_of(network)}' makes pictures, and gives no labels or vectors of them: use generate or edit"
         )
     return network
 
@@ -53,7 +58,7 @@ def get_any_model(
     Raises:
         CheckpointError: as `vitrail.load` raises it.
         UsageError: as `vitrail.load` raises it; or engine, device or architecture are given with a loaded network, or
-            that network is in training mode or has no `preprocess`.
+            that network is in training mode or has no `preprocess` to see pictures with.
     """
     if isinstance(model, Model):
         if engine != "auto" or device is not None or architecture is not None:
@@ -62,7 +67,7 @@ def get_any_model(
             )
         if model.training:
             raise UsageError("the network is in training mode: call its eval() first")
-        if not hasattr(model, "preprocess"):
+        if not (isinstance(model, Generator) or hasattr(model, "preprocess")):
             raise UsageError("the network has no preprocess: set it to a vitrail.imaging.preprocess.Preprocess")
         return model
     name = DEFAULT_MODEL if model is None else os.fspath(model)

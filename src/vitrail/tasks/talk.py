@@ -12,6 +12,7 @@ from vitrail.checkpoints.box import box_names
 from vitrail.errors import UsageError
 from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, open_picture
+from vitrail.models.generator import Generator
 from vitrail.models.image_text import ImageText
 from vitrail.models.language_model import LanguageModel, Prompt, Turn
 from vitrail.models.model import Model
@@ -107,14 +108,19 @@ def get_talker(
         model = DEFAULT_TALKER
     network = get_any_model(model, engine=engine, device=device, architecture=architecture)
     if not isinstance(network, LanguageModel):
-        can = "compares pictures with words (classify --labels)" if isinstance(network, ImageText) else _SEES
+        can = _what_it_does(network)
         raise UsageError(f"'{name_of(network)}' {can} and writes nothing: use one that does, as in --model {EXAMPLE}")
     if network.tokenizer is None:
         raise UsageError(f"'{name_of(network)}' came without a tokenizer: it can neither read nor write a text")
     return network
 
 
-_SEES = "names what is in pictures or makes vectors of them (classify, embed)"
+def _what_it_does(model: Model) -> str:
+    if isinstance(model, ImageText):
+        return "compares pictures with words (classify --labels)"
+    if isinstance(model, Generator):
+        return "makes pictures (generate, edit)"
+    return "names what is in pictures or makes vectors of them (classify, embed)"
 
 
 def check_language(language: str | None) -> None:
