@@ -1,7 +1,8 @@
-"""Put a run's network into the box: python recipes/ship.py RUN NAME, as in runs/vit-emoji-box emoji/vit-nano.
+"""Put a run's network into the box: python recipes/ship.py RUN NAME [--integers]
 
-Writes `src/vitrail/box/NAME.safetensors` in bfloat16, with the recipe and the licence in its header. The card beside
-it, `NAME.md`, is written by hand: what it is good for, its scores and whose pictures it learned from.
+As in runs/vit-emoji-box emoji/vit-nano. Writes `src/vitrail/box/NAME.safetensors` in bfloat16, or with large weights as
+8-bit integers, with the recipe and the licence in its header. The card beside it, `NAME.md`, is written by hand: what
+it is good for, its scores and whose pictures it learned from.
 """
 
 import sys
@@ -19,14 +20,16 @@ MOST_BYTES = 12_000_000  # what a family may weigh in the box
 
 def main() -> None:
     """Ship what the command line names."""
-    if len(sys.argv) != 3:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--integers"]
+    if len(arguments) != 2:
         sys.exit(__doc__)
-    run, name = RunFolder(Path(sys.argv[1])), sys.argv[2]
-    model = vitrail.load(str(run.model), engine="eager").to(torch.bfloat16)
+    run, name = RunFolder(Path(arguments[0])), arguments[1]
+    integers = "--integers" in sys.argv
+    model = vitrail.load(str(run.model), engine="eager").to(torch.float32 if integers else torch.bfloat16)
     path = BOX / f"{name}.safetensors"
     notes = {"licence": LICENCE, "recipe": run.recipe.read_text(encoding="utf-8"), "card": f"{path.stem}.md"}
     path.unlink(missing_ok=True)
-    vitrail.save(model, path, layout="vitrail", notes=notes)
+    vitrail.save(model, path, layout="vitrail", notes=notes, integers=integers)
     size = path.stat().st_size
     if size > MOST_BYTES:
         path.unlink()

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from vitrail.data.generated import generate_glyphs
 from vitrail.data.source import Data, scaling
 from vitrail.data.sources import DataSection
+from vitrail.data.splits import unseen_combination
 from vitrail.errors import UsageError
 
 SIZE = (24, 24)
@@ -38,6 +39,38 @@ def test_a_held_out_style_is_tested_on_and_not_trained_on():
         on_white.alpha_composite(glyph)
         # Pillow rounds otherwise
         assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - np.asarray(on_white.convert("RGB"))).max() <= 1
+
+
+def test_a_held_out_combination_is_of_a_concept_and_a_style_that_are_trained_on():
+    data = opened(source="glyphs", generated=96, hold_out_combinations=True, background="white")
+    table = generate_glyphs(96, size=24)
+    pairs = zip(table.concept, table.style, strict=True)
+    unseen = [index for index, pair in enumerate(pairs) if unseen_combination(*pair, table.styles) == "test"]
+    assert len(data.test) == len(unseen)
+    assert len(data.train) + len(data.test) == 4 * 96
+    assert data.split == "unseen combination of concept and style"
+    numbers = {code: number for number, code in enumerate(table.concepts)}
+    tested = data.test.batch(torch.arange(len(unseen)), None)
+    trained = data.train.batch(torch.arange(len(data.train)), None)
+    assert [data.labels[target] for target in tested["targets"]] == [
+        table.concepts[table.concept[index]].name_en for index in unseen
+    ]
+    assert trained["targets"].unique().numel() == len(numbers)
+    seen = {image.numpy().tobytes() for image in trained["images"]}
+    assert not any(image.numpy().tobytes() in seen for image in tested["images"])
+    with pytest.raises(UsageError, match="are two tests: keep one"):
+        glyphs(hold_out_combinations=True, hold_out_style="flat")
+
+
+def test_classes_may_be_of_many_concepts():
+    table = generate_glyphs(12, size=24)
+    for kind in ("subgroup", "group"):
+        data = glyphs(classes=kind)
+        targets = data.train.batch(torch.arange(48), None)["targets"].tolist()
+        assert [data.labels[target] for target in targets] == [
+            getattr(table.concepts[code], kind) for code in table.concept
+        ]
+        assert len(set(data.labels)) == len(data.labels) < 12
 
 
 def test_styles_and_groups_choose_what_is_trained_on():

@@ -14,6 +14,7 @@ from vitrail.data.glyphs import GlyphTable
 from vitrail.data.scenes import Scenes
 from vitrail.data.scenes.things import nameable
 from vitrail.data.source import Batch, Data, to_tensor
+from vitrail.data.splits import unseen_combination
 from vitrail.errors import UsageError
 from vitrail.settings import Section
 
@@ -21,10 +22,13 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class GlyphsSection(Section):
-    """Emoji World: name the concept that a glyph shows.
+    """Emoji World: name the concept that a glyph shows, or draw one.
 
     Attributes:
+        classes: what counts as one class: each "concept", or all of a "subgroup" or "group".
         hold_out_style: the art style that is only tested on; null trains on all, and tests on the same glyphs.
+        hold_out_combinations: keep from training, and test on, what `unseen_combination` says is for the "test": a
+            tenth of the glyphs, each of a concept that is seen in the other styles.
         styles: the art styles that are trained on; null for all but the one held out.
         concepts: "base" leaves out those with a skin tone, "all" leaves out none.
         groups: the broad kinds of concepts that take part ("food-drink"); null for all.
@@ -33,7 +37,9 @@ class GlyphsSection(Section):
     """
 
     source: Literal["glyphs"]
+    classes: Literal["concept", "subgroup", "group"] = "concept"
     hold_out_style: str | None = None
+    hold_out_combinations: bool = False
     styles: tuple[str, ...] | None = None
     concepts: Literal["all", "base"] = "base"
     groups: tuple[str, ...] | None = None
@@ -46,24 +52,46 @@ class GlyphsSection(Section):
         styles = training_styles(table, self.hold_out_style, self.styles)
         check_groups(table, self.groups)
         table = table.select(groups=self.groups, skin_tones=["none"] if self.concepts == "base" else None)
-        train = table.select(styles=styles)
-        test = (
-            train
-            if self.hold_out_style is None
-            else table.select(styles=[self.hold_out_style], concepts=train.concepts)
-        )
+        train, test, split = self._parted(table, styles)
         if not len(train) or not len(test):
             raise UsageError("data: there are no glyphs of these styles and concepts")
         codes = tuple(train.concepts)
+        names, classes = self._classes(train, codes)
         return Data(
-            train=Glyphs(train, codes, size, self.background),
-            test=Glyphs(test, codes, size, "white"),
-            labels=distinct_names(train, codes),
+            train=Glyphs(train, codes, size, self.background, classes),
+            test=Glyphs(test, codes, size, "white", classes),
+            labels=names,
             many=False,
-            split="the glyphs of its training"
-            if self.hold_out_style is None
-            else f"unseen style {self.hold_out_style}",
+            split=split,
         )
+
+    def _parted(self, table: GlyphTable, styles: tuple[str, ...]) -> tuple[GlyphTable, GlyphTable, str]:
+        """What is trained on, what is tested on, and what a score on that is a score on."""
+        train = table.select(styles=styles)
+        if self.hold_out_combinations:
+            if self.hold_out_style is not None:
+                raise UsageError("data.hold_out_style and data.hold_out_combinations are two tests: keep one")
+            unseen = [
+                index
+                for index, pair in enumerate(zip(train.concept, train.style, strict=True))
+                if unseen_combination(*pair, table.styles) == "test"
+            ]
+            seen = sorted(set(range(len(train))).difference(unseen))
+            known = set(train.subset(seen).concepts)  # a concept with a single drawing could be nowhere else
+            tested = [index for index in unseen if train.concept[index] in known]
+            return train.subset(seen), train.subset(tested), "unseen combination of concept and style"
+        if self.hold_out_style is not None:
+            test = table.select(styles=[self.hold_out_style], concepts=train.concepts)
+            return train, test, f"unseen style {self.hold_out_style}"
+        return train, train, "the glyphs of its training"
+
+    def _classes(self, table: GlyphTable, codes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The names of the classes, and the number of each concept's."""
+        if self.classes == "concept":
+            return distinct_names(table, codes), tuple(range(len(codes)))
+        of = [getattr(table.concepts[code], self.classes) for code in codes]
+        names = tuple(dict.fromkeys(of))
+        return names, tuple(map(names.index, of))
 
 
 class ScenesSection(Section):
@@ -188,13 +216,21 @@ class Glyphs:
 
     Args:
         table: the glyphs.
-        codes: the concepts' codes in the order of the classes.
+        codes: the concepts' codes.
         size: (height, width) in pixels.
         background: "white", or "random": every second one white and the others of any colour.
+        classes: the number of each concept's class; None where each concept is one.
     """
 
-    def __init__(self, table: GlyphTable, codes: tuple[str, ...], size: tuple[int, int], background: str) -> None:
-        number = {code: index for index, code in enumerate(codes)}
+    def __init__(
+        self,
+        table: GlyphTable,
+        codes: tuple[str, ...],
+        size: tuple[int, int],
+        background: str,
+        classes: tuple[int, ...] | None = None,
+    ) -> None:
+        number = dict(zip(codes, classes or range(len(codes)), strict=True))
         self.pictures, self.size, self.background = table.pictures, size, background
         self.targets = torch.tensor([number[code] for code in table.concept])
 

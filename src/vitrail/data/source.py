@@ -33,6 +33,7 @@ class Batch(TypedDict):
         images: (B, 3, H, W) uint8, RGB.
         targets: (B,) int64, the number of each picture's class; or (B, classes) float32 of 0 and 1, where a picture
             shows several; or (B, K) int64, the numbers of the answers to K questions (see `Quiz`).
+        numbers: (B,) int64, which pictures of a test they are; added by the loop.
         texts: B texts, one said of each picture, where the data is of pictures with texts. There `targets` are numbers
             that are the same for pictures of the same thing, and no others.
         talks: conversations about each picture, where the data is of such; in the test one, that lacks its answer, and
@@ -45,6 +46,7 @@ class Batch(TypedDict):
 
     images: Tensor
     targets: Tensor
+    numbers: NotRequired[Tensor]
     texts: NotRequired[list[str]]
     talks: NotRequired[list[list[Talk]]]
     videos: NotRequired[Tensor]
@@ -149,6 +151,40 @@ class Quiz:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A picture that a test asks for.
+
+    Attributes:
+        prompt: what is asked.
+        language: "en" or "zh".
+        concept: the number of the concept that it should show.
+        part: of the test, by a name for the scores: "unseen" or "seen".
+    """
+
+    prompt: str
+    language: str
+    concept: int
+    part: str
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What is asked for where pictures are made from texts.
+
+    Attributes:
+        corpus: gives the prompts of training, for a tokenizer to be trained from.
+        vocabulary: how many different tokens that may have.
+        names: by language, what each concept is called.
+        tests: everything that the test asks for, in the order of its pictures.
+    """
+
+    corpus: Callable[[], Iterator[str]]
+    vocabulary: int
+    names: Mapping[str, Sequence[str]]
+    tests: Sequence[Wanted]
+
+
+@dataclass(frozen=True)
 class Data:
     """What a network is trained and tested on.
 
@@ -161,6 +197,7 @@ class Data:
         texts: what is said of the pictures; None where they come with classes alone.
         quiz: the questions about the pictures; None where there are none.
         talks: the conversations about the pictures; None where there are none.
+        prompts: what the pictures are asked for by; None where they are not.
         senses: where films and sounds come with the pictures, the numbers of the classes of each: "picture", "video"
             and "sound".
     """
@@ -173,6 +210,7 @@ class Data:
     texts: Texts | None = None
     quiz: Quiz | None = None
     talks: Talks | None = None
+    prompts: Prompts | None = None
     mapped: bool = False
     senses: Mapping[str, range] | None = None
 

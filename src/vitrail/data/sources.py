@@ -9,6 +9,7 @@ from vitrail.data.emoji_sources import GlyphsSection, ScenesSection
 from vitrail.data.folders import FolderSection
 from vitrail.data.hub import DatasetSection
 from vitrail.data.pairs import PairsSection
+from vitrail.data.prompts import PromptsSection
 from vitrail.data.senses import SensesSection
 from vitrail.data.shots import ShotsSection
 from vitrail.data.talk import TalkSection
@@ -17,6 +18,7 @@ DataSection = Annotated[
     GlyphsSection
     | ScenesSection
     | PairsSection
+    | PromptsSection
     | TalkSection
     | AnswersSection
     | SensesSection

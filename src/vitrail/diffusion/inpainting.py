@@ -9,9 +9,7 @@ from torch import Tensor
 from vitrail.diffusion.denoiser import Denoiser, rows
 
 
-def inpainting(
-    denoiser: Denoiser, known: Tensor, noise: Tensor, mask: Tensor, *, below: float = math.inf
-) -> Denoiser:
+def inpainting(denoiser: Denoiser, known: Tensor, noise: Tensor, mask: Tensor, *, below: float = math.inf) -> Denoiser:
     """m D(m x + (1 - m) (known + σ n)) + (1 - m) known: only where the mask is 1 is anything unknown.
 
     Lugmayr et al. 2022 (2201.09865), eq. 8, without their resampling, and with one noise for all levels, as diffusers

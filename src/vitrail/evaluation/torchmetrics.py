@@ -14,7 +14,12 @@ _SCHEMAS = (
 
 
 def import_classification() -> Any:
-    """`torchmetrics.classification`, or a sentence that says how to get it.
+    """`torchmetrics.classification`, as `import_part` gives it."""
+    return import_part("classification")
+
+
+def import_part(name: str) -> Any:
+    """A module of torchmetrics, such as "classification", or a sentence that says how to get it.
 
     torchmetrics imports torchvision wherever that is installed, although no score of ours uses it. Beside a CPU build
     of torch, torchvision's wheel, built for CUDA, fails to import because its operators are absent; declared without
@@ -26,7 +31,7 @@ def import_classification() -> Any:
     if importlib.util.find_spec("torchmetrics") is None:
         raise VitrailError("scores are computed with torchmetrics: pip install 'vitrail[train]'")
     declare_missing_operators()
-    return importlib.import_module("torchmetrics.classification")
+    return importlib.import_module(f"torchmetrics.{name}")
 
 
 @cache  # keeps the declarations, which go when the library object does

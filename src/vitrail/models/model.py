@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.imaging.preprocess import Preprocess
@@ -70,6 +71,10 @@ class Model(nn.Module):
         for second, first in self.tied.items():
             owner, _, name = second.rpartition(".")
             setattr(self.get_submodule(owner), name, self.get_parameter(first))
+
+    def example(self, size: tuple[int, int]) -> tuple[Any, ...]:
+        """What `forward` takes for one picture of (height, width) in pixels, in zeros: to see what a pass costs."""
+        return (torch.zeros(1, getattr(self.config, "channels", 3), *size),)
 
     def features(self, images: Tensor) -> Tensor:
         """The final tokens (B, N, D), class and register tokens first; or (B, C, H, W) for a convolutional network."""

@@ -11,9 +11,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from vitrail import registry
 from vitrail.errors import UsageError
+from vitrail.models.autoencoder import Autoencoder
+from vitrail.models.ddpm import DDPM
+from vitrail.models.dit import DiT
 from vitrail.models.image_text import ImageText
 from vitrail.models.language_model import LanguageModel
+from vitrail.models.latent_diffusion import LatentDiffusion
+from vitrail.models.lsgm import LSGM
 from vitrail.models.model import Model
+from vitrail.models.ncsnpp import NCSNpp
 from vitrail.models.vqa import VQA
 from vitrail.nn.patches import pair
 from vitrail.text.tokenizer import Tokenizer
@@ -42,7 +48,7 @@ def build_config(
     if family not in registry.FAMILIES:
         raise UsageError(f"model.family is '{family}', and can be {', '.join(registry.FAMILIES)}")
     config_class = registry.FAMILIES[family].load_config()
-    if classes is not None:
+    if classes is not None and "classes" in {field.name for field in dataclasses.fields(config_class)}:
         fields = _decided(fields, "model", "classes", classes)
     if tokenizer is not None:
         size = tokenizer.backend.get_vocab_size()
@@ -61,6 +67,13 @@ def build_config(
 def reads_texts(family: str) -> bool:
     """Whether networks of this family compare pictures with texts, and name no classes."""
     return issubclass(registry.FAMILIES[family].load_model(), ImageText)
+
+
+def makes_pictures(family: str) -> bool:
+    """Whether networks of this family make pictures, or what pictures are made from, and say nothing of any."""
+    return issubclass(
+        registry.FAMILIES[family].load_model(), DDPM | NCSNpp | DiT | LSGM | Autoencoder | LatentDiffusion
+    )
 
 
 def last_token(tokenizer: Tokenizer) -> int:
@@ -155,6 +168,13 @@ def _rehearse(family: str, config: FamilyConfig) -> None:
             images = torch.empty(2, 3, *picture_size(config))
             if isinstance(model, LanguageModel) and model.most_pictures == 0:
                 model(None, torch.zeros(2, config.context, dtype=torch.long))
+            elif isinstance(model, DDPM | NCSNpp):
+                model(images, torch.ones(2))
+            elif isinstance(model, LatentDiffusion):
+                latents = torch.empty(2, *model.latent_shape(model.usual.size))
+                model(latents, torch.ones(2), torch.zeros(2, config.text.context, dtype=torch.long))
+            elif isinstance(model, DiT):
+                model(images, torch.ones(2), torch.zeros(2, dtype=torch.long))
             elif isinstance(model, ImageText | LanguageModel | VQA):
                 model(images, torch.zeros(2, config.text.context, dtype=torch.long))
             else:

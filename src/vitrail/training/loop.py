@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from vitrail.checkpoints.load import load
 from vitrail.checkpoints.save import save
-from vitrail.data.source import Batch, Data, Quiz, Source, Talks, Texts, normalise, scaling
+from vitrail.data.source import Batch, Data, Prompts, Quiz, Source, Talks, Texts, normalise, scaling
 from vitrail.errors import UsageError, VitrailError
+from vitrail.models.clip import CLIP
+from vitrail.models.clip_text import text_tower
 from vitrail.models.model import Model
 from vitrail.models.vit import ViT
 from vitrail.models.vqa import VQA
@@ -27,7 +29,7 @@ from vitrail.training.augment import Augmentation
 from vitrail.training.average import Average
 from vitrail.training.batches import Batches, loader
 from vitrail.training.checkpoint import read_checkpoint, write_checkpoint
-from vitrail.training.family import build_model, picture_size, reads_texts, text_of
+from vitrail.training.family import build_model, makes_pictures, picture_size, reads_texts, text_of
 from vitrail.training.optimiser import build_optimiser, is_head, learning_rate
 from vitrail.training.passes import Passes, network_of
 from vitrail.training.progress import Progress
@@ -35,7 +37,6 @@ from vitrail.training.randomness import seed_for, shuffled
 from vitrail.training.recipe import Recipe, load_recipe
 from vitrail.training.run import Run, RunFolder
 from vitrail.training.sharding import whole
-from vitrail.training.sheet import prediction_sheet
 
 
 def train(recipe: Recipe, *, output: str | Path | None = None, resume: bool = True) -> Run:
@@ -65,7 +66,7 @@ def train(recipe: Recipe, *, output: str | Path | None = None, resume: bool = Tr
         if not resume:
             folder.start_over()
         folder.start(recipe)
-        if (said := data.texts or data.talks or data.quiz) and not folder.tokenizer.is_file():
+        if (said := data.texts or data.talks or data.quiz or data.prompts) and not folder.tokenizer.is_file():
             folder.write_tokenizer(_tokenizer_for(recipe, said))
     accelerator.wait_for_everyone()
     trainer = Trainer(recipe, data, folder, accelerator)
@@ -123,11 +124,17 @@ def open_data(recipe: Recipe) -> Data:
     if (data.senses is not None) != (recipe.objective.name == "sensing"):
         come = "no films and sounds" if data.senses is None else "films and sounds"
         raise UsageError(f"{said}with the pictures of data.source '{recipe.data.source}' come {come}")
+    if (data.prompts is not None) != (recipe.objective.name == "imagining"):
+        come = "without prompts" if data.prompts is None else "with prompts"
+        raise UsageError(f"{said}the pictures of data.source '{recipe.data.source}' come {come}")
     if reads_texts(recipe.model.family) != recipe.objective.reads:
         do = "read no texts" if recipe.objective.reads else "name no classes"
         raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
     if (recipe.model.family == VQA.family) != (recipe.objective.name == "answering"):
         do = "choose no answers" if recipe.objective.name == "answering" else "choose answers"
+        raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
+    if makes_pictures(recipe.model.family) != recipe.objective.makes:
+        do = "make no pictures" if recipe.objective.makes else "make pictures, and say nothing of them"
         raise UsageError(f"{said}networks of model.family '{recipe.model.family}' {do}")
     if data.labels and data.texts is None:
         recipe.model.config(len(data.labels))
@@ -156,7 +163,7 @@ class Trainer:
         self.batches = Batches(
             data.train, recipe.batch_size // parts, recipe.seed, accelerator.process_index, accelerator.num_processes
         )
-        self.tokenizer = folder.read_tokenizer() if data.texts or data.talks or data.quiz else None
+        self.tokenizer = folder.read_tokenizer() if data.texts or data.talks or data.quiz or data.prompts else None
         chooses = data.quiz is not None or self.tokenizer is None
         self.config = recipe.model.config(len(data.labels) if chooses else None, self.tokenizer)
         torch.manual_seed(seed_for(recipe.seed, "weights"))
@@ -262,7 +269,7 @@ class Trainer:
                     scores.update(outputs, batch["targets"][:count].to(self.device))
             if samples := min(recipe.evaluation.samples, len(self.data.test)):
                 shown = torch.linspace(0, len(self.data.test) - 1, samples).round().long()
-                batch = self.data.test.batch(shown, None)
+                batch = _numbered(self.data.test, shown)
                 # By all processes: under FSDP2 none can run alone.
                 outputs = answer(normalise(batch["images"].to(self.device)), batch)
                 if self.main:
@@ -316,12 +323,9 @@ class Trainer:
         progress.loss(step, loss, rate)
 
     def _draw(self, batch: Batch, outputs: Any, step: int) -> None:
-        objective = self.recipe.objective
-        said = [objective.said(output, self.data) for output in outputs]
-        right = [objective.right(target, self.data) for target in batch["targets"]]
         title = f"{self.recipe.name}, step {step}: {self.data.split}"
-        shown = batch.get("shown", batch["images"])
-        prediction_sheet(shown, said, right, title).save(self.folder.samples / f"step-{step:08d}.png")
+        drawn = self.recipe.objective.sheet(batch, outputs, self.data, title)
+        drawn.save(self.folder.samples / f"step-{step:08d}.png")
 
 
 def freeze(model: Model, parts: Sequence[str]) -> None:
@@ -369,8 +373,10 @@ def copy_weights(model: Model, other: Model, name: str) -> None:
     Raises:
         UsageError: it is another family or of other sizes.
     """
-    parts = (module for module in model.modules() if isinstance(module, Model) and module.family == other.family)
-    part = next(parts, None)
+    part = _part_of(model, other)
+    if part is None and isinstance(other, CLIP):
+        other = text_tower(other)
+        part = _part_of(model, other)
     if part is None:
         raise UsageError(f"start_from names '{name}', which is of the family {other.family}, not {model.family}")
     weights, ours = other.state_dict(), part.state_dict()
@@ -384,7 +390,13 @@ def copy_weights(model: Model, other: Model, name: str) -> None:
     part.load_state_dict({**ours, **weights})
 
 
-def _tokenizer_for(recipe: Recipe, texts: Texts | Talks | Quiz) -> Tokenizer:
+def _part_of(model: Model, other: Model) -> Model | None:
+    """The first part of a network, itself before all, that is of another's family."""
+    parts = (module for module in model.modules() if isinstance(module, Model) and module.family == other.family)
+    return next(parts, None)
+
+
+def _tokenizer_for(recipe: Recipe, texts: Texts | Talks | Quiz | Prompts) -> Tokenizer:
     """That of the network the run starts from; or one trained from the texts of training, for as many tokens a text as
     the network has places for.
     """
@@ -415,7 +427,12 @@ def _test_batches(source: Source, size: int, rank: int, world: int) -> Iterator[
         count = int((indices < length).sum())
         if world == 1:
             indices = indices[:count]
-        yield source.batch(indices.clamp(max=length - 1), None), count
+        yield _numbered(source, indices.clamp(max=length - 1)), count
+
+
+def _numbered(source: Source, indices: Tensor) -> Batch:
+    """Pictures of a test, with their numbers."""
+    return {**source.batch(indices, None), "numbers": indices}
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:

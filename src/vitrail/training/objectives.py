@@ -12,7 +12,11 @@ from vitrail.data.source import Batch, Data
 from vitrail.evaluation.classification import ManyScores, Scores, SingleScores
 from vitrail.models.model import Model
 from vitrail.training.answering import AnsweringSection
+from vitrail.training.autoencoding import AutoencodingSection
 from vitrail.training.contrastive import ContrastiveSection
+from vitrail.training.denoising import DenoisingSection
+from vitrail.training.imagining import ImaginingSection
+from vitrail.training.lsgm import LSGMSection
 from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes
 from vitrail.training.patches import PatchesSection
@@ -126,6 +130,10 @@ ObjectiveSection = Annotated[
     | TalkingSection
     | AnsweringSection
     | PatchesSection
-    | SensingSection,
+    | SensingSection
+    | DenoisingSection
+    | AutoencodingSection
+    | ImaginingSection
+    | LSGMSection,
     Field(discriminator="name"),
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -29,3 +30,24 @@ def prediction_sheet(
         answer = ", ".join(words) or "nothing"
         captions.append(f"yes: {answer}" if set(words) == set(truth) else f"no: {answer}\nis: {', '.join(truth)}")
     return sheet(pictures, captions, columns=6, cell=112, text_size=12, title=title)
+
+
+def picture_sheet(groups: Sequence[Sequence[Tensor]], captions: Sequence[str], title: str) -> Image.Image:
+    """A contact sheet of pictures that a network made.
+
+    Args:
+        groups: pictures that stand side by side, (3, H, W) float in [-1, 1] each.
+        captions: what stands under each group.
+        title: a line above all.
+
+    Returns:
+        RGB; pictures of few pixels are enlarged.
+    """
+    pictures = []
+    for group in groups:
+        row = torch.cat([picture.float().cpu().clamp(-1, 1) for picture in group], dim=2)
+        bytes_ = ((row + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
+        pictures.append(Image.fromarray(bytes_))
+    return sheet(
+        pictures, captions, columns=max(8 // len(groups[0]), 1), cell=112 * len(groups[0]), text_size=12, title=title
+    )
