@@ -3,6 +3,7 @@
 Radford et al. 2021 (2103.00020), §2.4; read token by token, as in Rombach et al. 2022 (2112.10752), §3.3.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 from vitrail.models.clip import CLIP, CLIPText, CLIPTextConfig
 from vitrail.models.model import Model
+from vitrail.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,25 @@ class CLIPTextEncoder(Model):
                 raise UsageError("this network has no tokenizer: give it token ids, or set its `tokenizer`")
             texts = self.tokenizer(texts)
         return self.projection(self.text.vector(texts.to(self.text.positions.device)))
+
+
+def prompt_ids(prompts: Sequence[str], tokenizer: Tokenizer) -> Tensor:
+    """Prompts -> token ids (B, N); what is longer than the context is cut, and said in a warning.
+
+    Raises:
+        UsageError: something is no text.
+    """
+    ids = tokenizer(prompts)
+    room = tokenizer.context - tokenizer.backend.num_special_tokens_to_add(is_pair=False)
+    for prompt in prompts:
+        lost = tokenizer.plain(prompt)[room:]
+        if lost:
+            warnings.warn(
+                f"the prompt is longer than the {room} tokens that the network reads: not read is "
+                f"'{tokenizer.decode(lost).strip()}'",
+                stacklevel=3,
+            )
+    return ids
 
 
 def text_tower(clip: CLIP) -> CLIPTextEncoder:

@@ -4,7 +4,6 @@ Rombach et al. 2022 (2112.10752), figure 3, with the transformer of Peebles and 
 place, and flow matching (Lipman et al. 2023, 2210.02747) in that of the chain.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from vitrail.diffusion.schedules import Flow, flow_spaced
 from vitrail.errors import UsageError
 from vitrail.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from vitrail.models.clip import CLIPTextConfig
-from vitrail.models.clip_text import CLIPTextEncoder, CLIPTextEncoderConfig
+from vitrail.models.clip_text import CLIPTextEncoder, CLIPTextEncoderConfig, prompt_ids
 from vitrail.models.generator import Usual
 from vitrail.models.latent import LatentGenerator
 from vitrail.models.text_dit import TextDiT, TextDiTConfig
@@ -119,15 +118,7 @@ class LatentDiffusion(LatentGenerator):
         """Texts, which may be empty -> what `read` gives. What is longer than the context is cut, and said."""
         if self.tokenizer is None:
             raise UsageError("this network has no tokenizer: set its `tokenizer`")
-        ids = self.tokenizer(list(prompts))
-        room = self.tokenizer.context - self.tokenizer.backend.num_special_tokens_to_add(is_pair=False)
-        for prompt in prompts:
-            if lost := self.tokenizer.plain(prompt)[room:]:
-                said = self.tokenizer.decode(lost).strip()
-                warnings.warn(
-                    f"the prompt is longer than the {room} tokens it reads: not read is '{said}'", stacklevel=2
-                )
-        return self.read(ids.to(self.latent_mean.device))
+        return self.read(prompt_ids(prompts, self.tokenizer).to(self.latent_mean.device))
 
     def denoiser(self) -> Denoiser:
         """The transformer as D(x, sigma, cond) -> x0."""

@@ -3,7 +3,6 @@
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022 (2112.10752), figure 3.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from torch import Tensor
 from vitrail.errors import UsageError
 from vitrail.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from vitrail.models.chain import Chain, ChainGenerator
-from vitrail.models.clip_text import CLIPTextEncoder, CLIPTextEncoderConfig
+from vitrail.models.clip_text import CLIPTextEncoder, CLIPTextEncoderConfig, prompt_ids
 from vitrail.models.generator import Usual
 from vitrail.models.latent import LatentGenerator
 from vitrail.models.unet import UNet, UNetConfig
@@ -87,23 +86,12 @@ class TextToImage(ChainGenerator, LatentGenerator):
         Raises:
             UsageError: there is no tokenizer, or something is no text.
         """
-        tokenizer = self.tokenizer
-        if tokenizer is None:
+        if self.tokenizer is None:
             raise UsageError(
                 "this network came without a tokenizer: put CLIP's vocab.json and merges.txt (of "
                 "openai/clip-vit-large-patch14) beside its file"
             )
-        ids = tokenizer(prompts)
-        room = tokenizer.context - tokenizer.backend.num_special_tokens_to_add(is_pair=False)
-        for prompt in prompts:
-            lost = tokenizer.plain(prompt)[room:]
-            if lost:
-                warnings.warn(
-                    f"the prompt is longer than the {room} tokens that the network reads: not read is "
-                    f"'{tokenizer.decode(lost).strip()}'",
-                    stacklevel=2,
-                )
-        return ids.to(self.unet.stem.weight.device)
+        return prompt_ids(prompts, self.tokenizer).to(self.unet.stem.weight.device)
 
 
 class StableDiffusion(TextToImage):
