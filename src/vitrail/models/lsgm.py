@@ -148,7 +148,7 @@ class LSGM(Generator):
         noise: Tensor,
         *,
         kl: float = 1.0,
-        weighting: Weighting = "unweighted",
+        weighting: Weighting = "likelihood",
     ) -> Tensor:
         """What is minimised: its value is the bound in bits per dimension; its gradients are of two things (§3.3).
 
