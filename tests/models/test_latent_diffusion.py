@@ -104,6 +104,10 @@ def test_bad_input_is_a_sentence():
         model.latent_shape((16, 24))
     with pytest.warns(UserWarning, match="longer than the"):
         model.condition(["a red frog on a mat " * 5])
+    with pytest.raises(UsageError, match="'лягушка' is in letters that this network never read"):
+        model.condition(["лягушка"])
+    with pytest.warns(UserWarning, match="letters that the network hardly knows: é"):
+        model.condition(["a frog été"])
     model.tokenizer = None
     with pytest.raises(UsageError, match="no tokenizer"):
         model.condition(["a frog"])

@@ -4,6 +4,7 @@ Rombach et al. 2022 (2112.10752), figure 3, with the transformer of Peebles and 
 place, and flow matching (Lipman et al. 2023, 2210.02747) in that of the chain.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from vitrail.models.clip_text import CLIPTextEncoder, CLIPTextEncoderConfig, pro
 from vitrail.models.generator import Usual
 from vitrail.models.latent import LatentGenerator
 from vitrail.models.text_dit import TextDiT, TextDiTConfig
+from vitrail.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,20 @@ class LatentDiffusion(LatentGenerator):
         return {"text": tokens, "mask": mask, "vector": vectors.to(tokens)}
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Texts, which may be empty -> what `read` gives. What is longer than the context is cut, and said."""
+        """Texts, which may be empty -> what `read` gives. What is longer than the context is cut, and said.
+
+        Raises:
+            UsageError: there is no tokenizer, or a text has no letter that it knows.
+        """
         if self.tokenizer is None:
             raise UsageError("this network has no tokenizer: set its `tokenizer`")
+        for prompt in prompts:
+            strange, known = unread(prompt, self.tokenizer)
+            if strange and not known:
+                raise UsageError(f"'{prompt}' is in letters that this network never read: ask in English or Chinese")
+            if strange:
+                said = ", ".join(strange)
+                warnings.warn(f"the prompt has letters that the network hardly knows: {said}", stacklevel=2)
         return self.read(prompt_ids(prompts, self.tokenizer).to(self.latent_mean.device))
 
     def denoiser(self) -> Denoiser:
@@ -150,3 +163,15 @@ class LatentDiffusion(LatentGenerator):
         if tuple(size) != (side, side):
             raise UsageError(f"this network makes pictures of {side}×{side} pixels, and not of {size[1]}×{size[0]}")
         return super().latent_shape(size)
+
+
+def unread(text: str, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """The letters of a text that a byte-level tokenizer never met as such, and the others.
+
+    One that it met often enough is a token; of the rest it has only the bytes.
+    """
+    strange, known = set(), set()
+    for letter in filter(str.isalpha, text):
+        size = len(letter.encode())
+        (strange if size > 1 and len(tokenizer.plain(letter)) >= size else known).add(letter)
+    return sorted(strange), sorted(known)
