@@ -170,7 +170,7 @@ def unread(text: str, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
 
     One that it met often enough is a token; of the rest it has only the bytes.
     """
-    strange, known = set(), set()
+    strange, known = set[str](), set[str]()
     for letter in filter(str.isalpha, text):
         size = len(letter.encode())
         (strange if size > 1 and len(tokenizer.plain(letter)) >= size else known).add(letter)
