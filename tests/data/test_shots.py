@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from vitrail.data.shots import Examples, ShotsSection
-from vitrail.data.source import Data
-from vitrail.data.talk import worded
+from vitrail.data.scenes.dice import Dice
+from vitrail.data.scenes.relations import cell_of
+from vitrail.data.shots import SORT, Examples, ShotsSection, TestRows
+from vitrail.data.source import Data, Talk, to_tensor
 from vitrail.errors import UsageError
+from vitrail.models.language_model import Turn
 
 
 def opened(**keys: Any) -> Data:
@@ -23,7 +25,7 @@ def opened(**keys: Any) -> Data:
     return ShotsSection(source="shots", **section).open((24, 24))
 
 
-def kinds_of(talk: Any, examples: Examples) -> set[str]:
+def kinds_of(talk: Talk) -> set[str]:
     """What kinds of question a conversation asks, by their first words."""
     texts = {turn.text for turn in talk.turns if turn.by == "user"}
     style = any("art style" in text or "画风？" in text for text in texts)
@@ -44,13 +46,72 @@ def test_a_row_is_of_one_kind_that_is_not_held_out():
             (talk,) = talks
             assert len(talk.turns) == 2 * count
             assert [turn.pictures for turn in talk.turns] == [1, 0] * count
-            assert not kinds_of(talk, data.train)
+            assert not kinds_of(talk)
     assert sizes == {1, 2}
 
 
-def test_a_test_asks_the_same_with_more_and_more_examples():
+def test_the_last_answer_was_given_before():
+    data = opened(shots=(3, 3), symbols=1.0, sorts=0.5)
+    for seed in range(6):
+        batch = data.train.batch(torch.arange(6), torch.Generator().manual_seed(seed))
+        for (talk,) in batch["talks"]:
+            answers = [turn.text for turn in talk.turns if turn.by == "model"]
+            assert answers[-1] in answers[:-1]
+
+
+def test_sorts_are_told_by_two_traits_and_named_anew():
+    data = opened(shots=(7, 7), sorts=1.0, languages=("en",), length=400)
+    assert isinstance(data.train, Examples)
+    assert data.train.section.symbols == 0
+    called = set()
+    for seed in range(8):
+        row = data.train.row(8, "en", Dice(seed, 0, 0), sorts=True)
+        assert {asked for _, asked, _ in row} == {SORT["en"]}
+        names = {name for _, _, name in row}
+        called |= names
+        scenes = {name: [scene for scene, _, other in row if other == name] for name in names}
+        traits = (
+            lambda scene: len(scene.objects),
+            lambda scene: scene.background.first,
+            lambda scene: scene.background.kind,
+            lambda scene: scene.objects[0].style,
+            lambda scene: scene.objects[0].concept.group,
+            lambda scene: cell_of(scene.objects[0].centre, scene.size),
+        )
+        alike = [trait for trait in traits if all(len(set(map(trait, found))) == 1 for found in scenes.values())]
+        assert len(alike) >= 2
+        assert len({tuple(trait(found[0]) for trait in alike) for found in scenes.values()}) == len(names)
+    assert len(called) > 8
+
+
+def test_a_row_in_words_says_the_same_word_for_the_same_answer():
+    data = opened(shots=(5, 5), words=True, blind=True, sorts=0.5, languages=("en",), test_shots=(2,))
+    batches = [data.train.batch(torch.arange(4), torch.Generator().manual_seed(seed)) for seed in range(6)]
+    assert all(batch["images"].unique().tolist() == [128] for batch in batches)
+    asking = set()
+    for (talk,) in (talks for batch in batches for talks in batch["talks"]):
+        assert [turn.by for turn in talk.turns] == ["model"] * 6
+        questions, behind = zip(*(turn.text.rpartition("?")[::2] for turn in talk.turns), strict=True)
+        pairs = {tuple(text.split(maxsplit=1)) for text in behind}  # the word, and the answer's name
+        assert len(pairs) == len({word for word, _ in pairs}) == len({answer for _, answer in pairs})
+        assert all(questions) or not any(questions)  # where sorts are asked for, there are only words
+        asking.add(any(questions))
+        assert not kinds_of(Talk(tuple(Turn(text) for text in questions), "en"))
+    assert asking == {True, False}
+    assert data.talks is not None
+    for test in data.talks.tests:
+        *examples, last = test.talk.turns
+        assert [turn.by for turn in examples] == ["model"] * 2
+        behind = [turn.text.split("? ")[1] for turn in examples]
+        words = dict(text.split(maxsplit=1) for text in behind)
+        word = last.text.split("? ")[1]
+        assert words.get(word, test.answers[0]) == test.answers[0]
+
+
+def test_a_test_asks_the_same_with_more_and_more_examples_and_once_more_in_grey():
     data = opened(test_shots=(0, 2))
     assert data.talks is not None
+    assert isinstance(data.test, TestRows)
     assert data.split == "unseen kinds of question: style, which side"
     none, two = ([one for one in data.talks.tests if one.kind.endswith(f"{shots} shots")] for shots in (0, 2))
     assert len(none) == len(two) > 0
@@ -59,17 +120,19 @@ def test_a_test_asks_the_same_with_more_and_more_examples():
         assert len(taught.talk.turns) == 5
         assert taught.talk.turns[-1] == alone.talk.turns[-1]
         assert taught.answers == alone.answers
-        assert len(kinds_of(taught.talk, data.train)) == 1  # type: ignore[arg-type]
-    batch = data.test.batch(torch.arange(len(none) - 2, len(none) + 2), None)
+        assert len(kinds_of(taught.talk)) == 1
+    grey = [one for one in data.talks.tests if one.kind.endswith("shots blank")]
+    assert [(one.talk, one.answers) for one in grey] == [(one.talk, one.answers) for one in (*none, *two)]
+    chosen = torch.arange(2 * len(none) - 1, 2 * len(none) + 1)  # the last grey one without examples, and the next
+    batch = data.test.batch(torch.cat([chosen, chosen + len(none)]), None)
     assert batch["images"].shape[:2] == (4, 3)
-    scenes, tests = data.train.scenes, data.train.tests  # type: ignore[attr-defined]
-    for row, index in enumerate(range(len(none) - 2, len(none) + 2)):
-        kind, _, language, number, question = tests[index]
-        picture = torch.from_numpy(scenes[number].picture).permute(2, 0, 1)
+    for row, index in enumerate(batch["targets"].tolist()):
+        test = data.test.tests[index]
+        assert test.question.kind == test.kind
+        assert test.question.wording(test.language).question == batch["talks"][row][0].turns[-1].text
+        picture = torch.full((3, 24, 24), 128, dtype=torch.uint8) if test.blank else to_tensor([test.scene.picture])[0]
         assert torch.equal(batch["shown"][row], picture)
-        assert torch.equal(batch["images"][row][tests[index][1]], picture)
-        assert question.kind == kind
-        assert worded(question, language)[0] == batch["talks"][row][0].turns[-1]
+        assert torch.equal(batch["images"][row][test.shots], picture)
 
 
 def test_what_cannot_be_held_out_is_refused():
