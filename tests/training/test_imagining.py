@@ -89,12 +89,50 @@ def test_the_loss_of_a_network_that_knows_the_velocity_is_zero():
     images, ids = torch.rand(64, 3, 16, 16) * 2 - 1, torch.zeros(64, 16, dtype=torch.long)
     with torch.no_grad():
         assert float(module(images, ids)) == pytest.approx(2.0, abs=0.1)
-        latents = (module.latents(images) - network.latent_mean) / network.latent_deviation
+        latents = (module.known(images)[0] - network.latent_mean) / network.latent_deviation
         assert latents.mean() == pytest.approx(0, abs=0.05)
         assert latents.std() == pytest.approx(1, abs=0.05)
-        answer = lambda seen, time, ids: (seen - latents) / (time / 1000)[:, None, None, None]  # noqa: E731
+        answer = lambda seen, time, ids, kept: (seen - latents) / (time / 1000)[:, None, None, None]  # noqa: E731
         network.forward = answer  # type: ignore[method-assign]
         assert float(module(images, ids)) == pytest.approx(0, abs=1e-6)
+
+
+def test_all_tokens_kept_in_any_order_are_none_dropped():
+    torch.manual_seed(1)
+    model = {**IMAGINING["model"], "denoiser": {**IMAGINING["model"]["denoiser"], "depth": 4}}
+    network = build_model("latent-diffusion", imagining(model=model).model.config(None)).eval()
+    assert isinstance(network, LatentDiffusion)
+    for weight in network.denoise.parameters():  # or the blocks would start as if they were not there
+        torch.nn.init.normal_(weight, std=0.1)
+    latents, time, ids = torch.randn(2, 4, 8, 8), torch.tensor([100.0, 700.0]), torch.zeros(2, 16, dtype=torch.long)
+    every = torch.stack([torch.randperm(16), torch.randperm(16)])
+    with torch.no_grad():
+        whole = network(latents, time, ids)
+        torch.testing.assert_close(network(latents, time, ids, every), whole, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(network(latents, time, ids, every[:, :8]), whole, atol=1e-3)
+
+
+def test_tokens_may_be_dropped_and_aligned_with_the_encoder_in_the_box():
+    torch.manual_seed(2)
+    recipe = imagining(objective={"name": "imagining", "token_dropout": 0.5, "alignment": 1.0})
+    network = build_model("latent-diffusion", recipe.model.config(None))
+    assert isinstance(network, LatentDiffusion)
+    module = Imagining(network, recipe.objective)
+    images, ids = torch.rand(6, 3, 16, 16) * 2 - 1, torch.zeros(6, 16, dtype=torch.long)
+    torch.manual_seed(3)
+    loss = module(images, ids)
+    aligned = module.noticed
+    assert aligned.shape == (6, 16, 48)  # all tokens: those that pass by do so later
+    plain = Imagining(network, imagining().objective)
+    latents, patches = module.known(images)
+    assert patches.shape == (6, 16, 192)
+    assert [each.shape for each in plain.known(images)] == [latents.shape]
+    first = network.denoise.blocks[0].attention.qkv.weight
+    (gradient,) = torch.autograd.grad(loss, first, allow_unused=True)
+    assert gradient is not None
+    cosines = torch.nn.functional.cosine_similarity(patches[0, 0], patches[0], dim=-1)
+    assert cosines[0] == pytest.approx(1, abs=1e-5)
+    assert cosines[1:].max() < 0.9999
 
 
 def test_a_run_learns_and_draws(tmp_path: Path):

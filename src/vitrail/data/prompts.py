@@ -1,23 +1,29 @@
 """Glyphs with what a person would say to get them, in English and in Chinese, as a source of training data."""
 
+from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from vitrail.data.colours import CHINESE, main_colour
 from vitrail.data.emoji.load import load_glyphs
 from vitrail.data.emoji_sources import Glyphs
 from vitrail.data.generated import MOST_CONCEPTS, generate_glyphs
-from vitrail.data.glyphs import GlyphTable
+from vitrail.data.glyphs import Concept, GlyphTable
 from vitrail.data.scenes.dice import Dice
-from vitrail.data.scenes.nouns import style_name
+from vitrail.data.scenes.nouns import article, style_name
+from vitrail.data.scenes.things import nameable
 from vitrail.data.source import Batch, Data, Prompts, Wanted
 from vitrail.data.splits import unseen_combination
 from vitrail.data.texts import LANGUAGES, Language, names
 from vitrail.errors import UsageError
 from vitrail.settings import Section
+
+_FEW = 4  # concepts that a keyword may be of and still say which is wanted
 
 
 class PromptsSection(Section):
@@ -30,7 +36,9 @@ class PromptsSection(Section):
         concepts: "base" leaves out those with a skin tone, "all" leaves out none.
         languages: of the prompts; each as often.
         styled: the share of prompts of training that name the art style, too: "a frog, flat style".
-        keywords: the share of prompts of training that are keywords of the concept, and not its name.
+        keywords: the share of prompts of training that call a concept by one of its keywords, and not by its name:
+            "coffee" for what is named "hot beverage". Only a keyword of few concepts says what is wanted.
+        coloured: the share of prompts of training that name the colour, too, where a glyph has one: "a green frog".
         test_length: how many pictures the test asks for, half of them unseen combinations; null for all of these.
         vocabulary: how many different tokens the tokenizer may have that is trained from the prompts.
         generated: draw so many concepts by a few lines of code instead of reading Emoji World: for tests and trials.
@@ -41,6 +49,7 @@ class PromptsSection(Section):
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = LANGUAGES
     styled: Annotated[float, Field(ge=0, le=1)] = 0.75
     keywords: Annotated[float, Field(ge=0, le=1)] = 0.0
+    coloured: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_length: Annotated[int, Field(ge=2)] | None = 256
     vocabulary: Annotated[int, Field(ge=300)] = 4096
     generated: Annotated[int, Field(ge=0, le=MOST_CONCEPTS)] = 0
@@ -107,6 +116,7 @@ class Prompted:
     ) -> None:
         self.table, self.section = table, section
         self.glyphs = Glyphs(table, codes, size, "white")
+        self._colours: dict[int, str | None] = {}
 
     def __len__(self) -> int:
         """How many glyphs there are."""
@@ -120,13 +130,37 @@ class Prompted:
 
     def ask(self, index: int, dice: Dice) -> str:
         """Something that a person would say to get the glyph of this number."""
-        concept, language = self.table.concepts[self.table.concept[index]], dice.pick(self.section.languages)
-        said = dice.pick(names(concept, language))
-        words = concept.keywords_zh if language == "zh" else concept.keywords_en
-        if words and dice.chance(self.section.keywords):
-            comma = "、" if language == "zh" else ", "
-            said = comma.join(dice.shuffled(words)[:3])
+        code, language = self.table.concept[index], dice.pick(self.section.languages)
+        concept = self.table.concepts[code]
+        wordings, name = names(concept, language), concept.name_zh if language == "zh" else concept.name_en
+        keywords = self.telling[language][code]
+        if keywords and dice.chance(self.section.keywords):
+            name = dice.pick(keywords)
+            wordings = (name,)
+            if nameable(concept):
+                wordings = (
+                    (name, f"{name}的图片") if language == "zh" else (name, article(name), f"a picture of {name}")
+                )
+        said = dice.pick(wordings)
+        if dice.chance(self.section.coloured) and (colour := self.colour(index)):
+            said = in_colour(said, name, colour, language)
         return in_style(said, self.table.style[index], language) if dice.chance(self.section.styled) else said
+
+    @cached_property
+    def telling(self) -> dict[str, dict[str, list[str]]]:
+        """For each language, the keywords of each concept that few others have, too."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for language in self.section.languages:
+            said = {code: keywords_of(concept, language) for code, concept in self.table.concepts.items()}
+            counts = Counter(word for words in said.values() for word in set(words))
+            found[language] = {code: [word for word in words if counts[word] <= _FEW] for code, words in said.items()}
+        return found
+
+    def colour(self, index: int) -> str | None:
+        """The English name of a glyph's colour, if it has one."""
+        if index not in self._colours:
+            self._colours[index] = main_colour(self.table.pictures[index])
+        return self._colours[index]
 
     def corpus(self) -> Iterator[str]:
         """The prompts of training, all wordings of all names, with and without the style."""
@@ -134,6 +168,26 @@ class Prompted:
             for language in self.section.languages:
                 for said in names(self.table.concepts[code], language):
                     yield from (said, in_style(said, style, language))
+                yield from self.telling[language][code] if self.section.keywords else ()
+
+
+def keywords_of(concept: Concept, language: str) -> tuple[str, ...]:
+    """The words that people look for a concept by, in one language."""
+    return concept.keywords_zh if language == "zh" else concept.keywords_en
+
+
+def in_colour(said: str, name: str, colour: str, language: str) -> str:
+    """With the colour before the name: "a green frog", "一只绿色的青蛙"; as it is where it names a colour already."""
+    if language == "zh":
+        told = any(each[0] in said for each in CHINESE.values())
+        return said if told else said.replace(name, f"{CHINESE[colour]}的{name}")
+    if any(each in said.split() for each in CHINESE):
+        return said
+    return (
+        said.replace(article(name), article(f"{colour} {name}"))
+        if article(name) in said
+        else said.replace(name, f"{colour} {name}")
+    )
 
 
 def in_style(said: str, style: str, language: str) -> str:

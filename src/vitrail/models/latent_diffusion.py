@@ -89,20 +89,21 @@ class LatentDiffusion(LatentGenerator):
         side = self.config.image_size
         return Usual(20, "dpm++2m", 3.0, (side, side))
 
-    def forward(self, latents: Tensor, time: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, time: Tensor, ids: Tensor, kept: Tensor | None = None) -> Tensor:
         """The velocity n - x0 of noisy latents.
 
         Args:
             latents: (1 - s) x0 + s n, (B, C, h, w), x0 as `encode` gives it.
             time: 1000 s, (B,).
             ids: token ids of the texts, (B, N) int64.
+            kept: in training, the tokens that are not left out; see `TextDiT`.
 
         Returns:
             (B, C, h, w).
         """
         if not ids.is_meta:
             ids = ids[:, : int(self.text.text.ends(ids).max()) + 1]  # nothing behind the last end counts
-        return self.denoise(latents, time, **self.read(ids))
+        return self.denoise(latents, time, **self.read(ids), kept=kept)
 
     def example(self, size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Latents of a picture, their time, and a text."""

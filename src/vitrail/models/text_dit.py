@@ -49,6 +49,11 @@ class TextDiTConfig:
         if not self.patch_size or self.grid % self.patch_size:
             raise ValueError(f"a grid of {self.grid} latents is not cut into patches of {self.patch_size}")
 
+    @property
+    def opening(self) -> int:
+        """How many blocks come first that see every token in training, too: a third of them."""
+        return max(1, self.depth // 3)
+
 
 class TextBlock(nn.Module):
     """A DiT block (figure 3) with attention to a text between its halves, which starts as if it were not there."""
@@ -87,7 +92,15 @@ class TextDiT(nn.Module):
         self.blocks = nn.ModuleList(TextBlock(config) for _ in range(config.depth))
         self.out = ModulatedOutput(config.width, config.patch_size**2 * config.channels)
 
-    def forward(self, latents: Tensor, time: Tensor, text: Tensor, mask: Tensor, vector: Tensor) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor,
+        time: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        vector: Tensor,
+        kept: Tensor | None = None,
+    ) -> Tensor:
         """What the noise has that the picture has not, n - x0.
 
         Args:
@@ -96,6 +109,9 @@ class TextDiT(nn.Module):
             text: a text's tokens, (B, M, E).
             mask: which of them count, (B, M) bool; one at least.
             vector: the text's vector, (B, V).
+            kept: in training, the numbers (B, K) of the latents' tokens that go through all blocks; the others pass by
+                those between the first third and the last block, and so cost less (TREAD, Krause et al. 2025,
+                2501.04765, §3.2).
 
         Returns:
             (B, C, h, w).
@@ -103,6 +119,17 @@ class TextDiT(nn.Module):
         side = self.config.grid // self.config.patch_size
         tokens = self.patchify(latents) + self.positions
         condition = self.time(sinusoids(time, _FREQUENCIES)) + self.vector(vector)
-        for block in self.blocks:
-            tokens = block(tokens, condition, text, mask[:, None, None])
+        mask, every = mask[:, None, None], tokens
+        first, last = self.config.opening, self.config.depth - 1
+        for number, block in enumerate(self.blocks):
+            if kept is not None and number == first:
+                every, tokens = tokens, tokens.gather(1, _each(kept, tokens))
+            if kept is not None and number == last:
+                tokens = every.scatter(1, _each(kept, every), tokens.to(every.dtype))
+            tokens = block(tokens, condition, text, mask)
         return unpatchify(self.out(tokens, condition), (side, side), self.config.patch_size)
+
+
+def _each(kept: Tensor, tokens: Tensor) -> Tensor:
+    """Tokens' numbers (B, K) for each number of tokens (B, N, D): (B, K, D)."""
+    return kept[..., None].expand(-1, -1, tokens.shape[2])

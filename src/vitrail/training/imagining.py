@@ -1,6 +1,7 @@
 """Draw what a text asks for, in the latents of an autoencoder: what is minimised for that, and how well it does."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from vitrail.data.source import Batch, Data
 from vitrail.diffusion.noise import noise_like
 from vitrail.errors import UsageError
 from vitrail.evaluation.classification import Scores
+from vitrail.evaluation.generation import box_encoder
 from vitrail.evaluation.imagining import ImaginingScores
 from vitrail.models.latent_diffusion import LatentDiffusion
 from vitrail.models.model import Model
@@ -38,6 +40,12 @@ class ImaginingSection(Objective):
             noise.
         text_dropout: how often a text is left out, so that guidance has something to be guided away from (Ho and
             Salimans 2022, 2207.12598, algorithm 1).
+        token_dropout: the share of a picture's tokens that pass by the middle blocks, others at each look, so that an
+            update costs less (see `TextDiT`).
+        alignment: weight of a second loss, 0 for none: the cosines between a batch's tokens, behind the first third
+            of the blocks, shall be those between what the box's own encoder sees at these places. It is representation
+            alignment, Yu et al. 2025 (2410.06940), §3.2, on relations (Park et al. 2019, 1904.05068, eq. 1), which need
+            no projection from one width to another.
         sampling: how pictures are made in a test.
     """
 
@@ -45,6 +53,8 @@ class ImaginingSection(Objective):
     time_mean: float = 0.0
     time_deviation: Annotated[float, Field(gt=0)] = 1.0
     text_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    alignment: Annotated[float, Field(ge=0)] = 0.0
     sampling: SamplingSection = SamplingSection(sampler="dpm++2m", num_steps=20, guidance_scale=3.0)
 
     @property
@@ -130,13 +140,15 @@ class Imagining(Trainable):
     def __init__(self, network: LatentDiffusion, section: ImaginingSection) -> None:
         super().__init__(network)
         self.section = section
-        self.remembered: dict[bytes, Tensor] = {}
+        self.remembered: dict[bytes, tuple[Tensor, ...]] = {}
+        if section.alignment:
+            network.denoise.blocks[network.config.denoiser.opening - 1].register_forward_hook(self._notice)
 
     def forward(self, images: Tensor, ids: Tensor) -> Tensor:
         """Prepared pictures (B, 3, H, W) and token ids (B, N) -> the loss, ()."""
         network, section = self.network, self.section
         with torch.no_grad():
-            latents = self.latents(images)
+            latents, *seen_by_encoder = self.known(images)
             if (network.latent_deviation == 1).all():  # the first batch of all says what latents are like
                 network.latent_mean.copy_(latents.mean((0, 2, 3), keepdim=True))
                 network.latent_deviation.copy_(latents.std((0, 2, 3), keepdim=True))
@@ -148,13 +160,19 @@ class Imagining(Trainable):
         time = logits.sigmoid().float().to(latents.device)
         mixed = time[:, None, None, None]
         seen = (1 - mixed) * latents + mixed * noise
-        velocity = network(seen, network.schedule.steps * time, ids)
-        return F.mse_loss(velocity.float(), noise - latents)
+        velocity = network(seen, network.schedule.steps * time, ids, self._kept(latents))
+        loss = F.mse_loss(velocity.float(), noise - latents)
+        if section.alignment:
+            loss = loss + section.alignment * F.mse_loss(_cosines(self.noticed), _cosines(seen_by_encoder[0]))
+        return loss
 
-    def latents(self, images: Tensor) -> Tensor:
-        """Prepared pictures (B, 3, H, W) -> the autoencoder's latents (B, C, h, w) float32, scaled by nothing.
+    def known(self, images: Tensor) -> list[Tensor]:
+        """What is known of prepared pictures (B, 3, H, W), each found alone and in float32, so that it is the same
+        whatever batch it first comes in.
 
-        Each is found alone and in float32, so that it is the same whatever batch it first comes in.
+        Returns:
+            The autoencoder's latents (B, C, h, w) float32, scaled by nothing; and, where tokens are aligned, what the
+            encoder sees at the places of the transformer's tokens, (B, N, E).
         """
         found = []
         for image in images:
@@ -163,6 +181,35 @@ class Imagining(Trainable):
                 if len(self.remembered) >= _REMEMBERED:
                     self.remembered.clear()
                 with torch.autocast(images.device.type, enabled=False):
-                    self.remembered[key] = self.network.autoencoder.encode(image[None])[0].float().cpu()
+                    latents = self.network.autoencoder.encode(image[None])[0].float().cpu()
+                    aligned = (self._patches(image).cpu(),) if self.section.alignment else ()
+                self.remembered[key] = (latents, *aligned)
             found.append(self.remembered[key])
-        return torch.stack(found).to(images.device)
+        return [torch.stack(each).to(images.device) for each in zip(*found, strict=True)]
+
+    def _kept(self, latents: Tensor) -> Tensor | None:
+        """The numbers of the tokens that go through all blocks, drawn anew, (B, K); None for all."""
+        if not self.section.token_dropout:
+            return None
+        config = self.network.config.denoiser
+        count = (config.grid // config.patch_size) ** 2
+        order = torch.rand(len(latents), count, device=latents.device).argsort(1)
+        return order[:, : max(1, round(count * (1 - self.section.token_dropout)))]
+
+    def _notice(self, block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.noticed = output
+
+    def _patches(self, image: Tensor) -> Tensor:
+        """What the encoder sees in a prepared picture (3, H, W), where the transformer's tokens are: (N, E)."""
+        encoder = box_encoder(image.device)
+        pixels = ((image + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        tokens = encoder.features(encoder.preprocess([pixels]).to(image.device))[0, 1:]
+        side, config = math.isqrt(len(tokens)), self.network.config.denoiser
+        grid = tokens.T.reshape(1, -1, side, side)
+        return F.adaptive_avg_pool2d(grid, config.grid // config.patch_size)[0].flatten(1).T.contiguous()
+
+
+def _cosines(tokens: Tensor) -> Tensor:
+    """Tokens (B, N, D) -> the cosines between all of them, (B N, B N) float32."""
+    unit = F.normalize(tokens.flatten(0, 1).float(), dim=1)
+    return unit @ unit.T
