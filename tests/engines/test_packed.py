@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from vitrail.engines import prepare
-from vitrail.engines.packed import PackedConvolution, PackedLinear, can_pack, pack
+from vitrail.engines.packed import Packed, PackedConvolution, PackedLinear, PackedMLP, can_pack, pack
 from vitrail.errors import UsageError
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.nn.mlp import MLP
 
 packable = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this build of torch has no oneDNN for CPUs")
 
@@ -33,7 +34,10 @@ def test_it_says_what_eager_says():
     pictures = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():
         assert relative(packed(pictures), plain(pictures)) < 1e-5
-    assert all(m.forward.packed is not None for m in packed.modules() if isinstance(m, nn.Linear))  # it did run packed
+    packers = [module.forward for module in packed.modules() if isinstance(module.forward, Packed)]
+    assert {type(packer) for packer in packers} == {PackedLinear, PackedConvolution, PackedMLP}
+    ups = [block.mlp.up for block in packed.blocks]  # whose product is the MLP's
+    assert all(packer.packed is not None for packer in packers if packer.module not in ups)  # it did run packed
 
 
 @packable
@@ -95,6 +99,44 @@ def test_a_copy_packs_its_own_weights():
         twin.head.weight.zero_()
         torch.testing.assert_close(twin(pictures), twin.head.bias.expand(1, -1))
         torch.testing.assert_close(model(pictures), first)
+
+
+@packable
+@pytest.mark.parametrize("act", ["gelu", "gelu_tanh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_half_of_an_mlp_is_one_product(act, dtype):
+    torch.manual_seed(0)
+    plain = MLP(48, 96, act=act).eval()
+    packed = copy.deepcopy(plain).to(dtype)
+    pack(nn.Sequential(packed))
+    tokens = torch.randn(2, 7, 48)
+    with torch.no_grad():
+        expected, found = plain(tokens), packed(tokens.to(dtype)).float()
+        assert packed.forward.packed is not None
+        assert relative(found, expected) < (1e-5 if dtype == torch.float32 else 2e-2)
+        twin = copy.deepcopy(packed)
+        twin.up.weight.zero_()
+        assert relative(packed(tokens.to(dtype)).float(), found) == 0
+        assert torch.equal(twin(tokens.to(dtype))[0, 0], twin(tokens.to(dtype))[1, 3])
+    assert packed(tokens.to(dtype)).grad_fn is not None
+
+
+@packable
+def test_an_mlp_whose_first_half_is_replaced_or_watched_runs_as_it_is():
+    mlp, tokens, seen = MLP(48, 96), torch.randn(2, 48), []
+    pack(nn.Sequential(mlp))
+    with torch.no_grad():
+        mlp(tokens)
+        handle = mlp.up.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        mlp(tokens)
+        assert len(seen) == 1
+        handle.remove()
+        mlp.up = nn.Sequential(nn.Linear(48, 96))
+        expected = nn.functional.linear(nn.functional.gelu(mlp.up(tokens)), mlp.down.weight, mlp.down.bias)
+        torch.testing.assert_close(mlp(tokens), expected, rtol=1e-5, atol=1e-5)
+    relus = MLP(48, 96, act="relu")
+    pack(nn.Sequential(relus))
+    assert not isinstance(relus.forward, PackedMLP)
 
 
 @packable

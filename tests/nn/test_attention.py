@@ -48,6 +48,22 @@ def test_one_query_is_the_last_of_many(dtype, grouped, masked):
     torch.testing.assert_close(one, many[:, :, -1:], rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 
+@pytest.mark.parametrize("tokens", [17, 197])
+@torch.no_grad()
+def test_many_bfloat16_queries_are_as_near_as_rounding_allows(tokens):
+    """To float32, with and without gradients wanted: two ways of computing the same."""
+    torch.manual_seed(tokens)
+    queries, keys, values = torch.randn(3, 2, 4, tokens, 64)
+    exact = F.scaled_dot_product_attention(queries, keys, values)
+    half = [part.bfloat16() for part in (queries, keys, values)]
+    found = attend(*half)
+    with torch.enable_grad():
+        fused = attend(*half)
+    assert found.dtype == fused.dtype == torch.bfloat16
+    error, of_fused = ((each.float() - exact).norm() / exact.norm() for each in (found, fused))
+    assert of_fused < error < 2 * of_fused < 0.02  # two roundings more, and not a wrong scale or a wrong axis
+
+
 @torch.no_grad()
 def test_it_is_torch_s_own_multi_head_attention():
     theirs = nn.MultiheadAttention(24, 3, batch_first=True).eval()

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.checkpoints.mapped import release
+from vitrail.engines.memory import keep_memory
+from vitrail.nn.mlp import MLP
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """How far a packed product may be from the plain one, relative to the largest number of it."""
@@ -35,14 +37,15 @@ def can_pack(weight: Tensor) -> bool:
 
 def pack(model: nn.Module) -> None:
     """Run every linear map and convolution of `model` packed where no gradient is wanted. Its parameters stay."""
+    keep_memory()
     for module in model.modules():
-        packed = next((kind for kind in (PackedLinear, PackedConvolution) if kind.suits(module)), None)
+        packed = next((kind for kind in (PackedLinear, PackedConvolution, PackedMLP) if kind.suits(module)), None)
         if packed is not None:
             module.forward = packed(module)
 
 
 class Packed(ABC):
-    """What stands in for the `forward` of a module with a `weight` and a `bias`.
+    """What stands in for the `forward` of a module, whose first product has a `weight` and a `bias`.
 
     The weight is packed at the first call without gradients, and again whenever it was moved, replaced or changed in
     place; then a part of what came in is multiplied both ways, and where they differ by more than `TOLERANCE` the plain
@@ -61,9 +64,14 @@ class Packed(ABC):
         """Whether this may stand in for a module's `forward`; not so where a class has one of its own."""
         return type(module) is cls.kind
 
+    @property
+    def weight(self) -> Tensor:
+        """What is packed."""
+        return self.module.weight
+
     def __call__(self, input: Tensor) -> Tensor:
         """As the module's own."""
-        weight = self.module.weight
+        weight = self.weight
         suits = input.dtype == weight.dtype and input.numel() > 0
         if not suits or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.plain(input)
@@ -179,3 +187,43 @@ class PackedConvolution(Packed):
             for dilation, side in zip(self.module.dilation, self.module.kernel_size, strict=True)
         ]
         return input[:1, :, : reach[0], : reach[1]]
+
+
+class PackedMLP(Packed):
+    """For an `MLP` with a GELU, which the first product applies to what it writes: (..., D) -> (..., D)."""
+
+    kind = MLP
+
+    @classmethod
+    def suits(cls, module: nn.Module) -> bool:
+        """Not where there is another activation."""
+        return super().suits(module) and isinstance(module, MLP) and isinstance(module.act, nn.GELU)
+
+    @property
+    def weight(self) -> Tensor:
+        """The first map's."""
+        return self.module.up.weight
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """As the MLP's own; one whose first half was replaced since, or is watched, is left to itself."""
+        up, act = self.module.up, self.module.act
+        if type(up) is not nn.Linear or any(half._forward_hooks or half._forward_pre_hooks for half in (up, act)):
+            return self.module.down(act(up(input)))
+        return self.module.down(super().__call__(input))
+
+    def plain(self, input: Tensor) -> Tensor:
+        """By PyTorch's own product and GELU."""
+        return self.module.act(nn.functional.linear(input, self.module.up.weight, self.module.up.bias))
+
+    def lay_out(self, weight: Tensor, input: Tensor) -> Tensor:
+        """For any number of rows."""
+        return torch.ops.mkldnn._reorder_linear_weight(weight, None)
+
+    def product(self, input: Tensor, packed: Tensor) -> Tensor:
+        """The packed weight's product, the bias, and the GELU."""
+        up, act = self.module.up, self.module.act
+        return torch.ops.mkldnn._linear_pointwise(input, packed, up.bias, "gelu", [], act.approximate)
+
+    def part(self, input: Tensor) -> Tensor:
+        """The first row."""
+        return input.reshape(-1, input.shape[-1])[:1]
