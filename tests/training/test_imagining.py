@@ -13,7 +13,7 @@ from vitrail.errors import UsageError
 from vitrail.models.latent_diffusion import LatentDiffusion
 from vitrail.training.family import build_model
 from vitrail.training.imagining import Imagining
-from vitrail.training.loop import evaluate, open_data, train
+from vitrail.training.loop import evaluate, freeze, open_data, train
 from vitrail.training.recipe import Recipe, parse_recipe
 
 AUTOENCODER = {
@@ -95,6 +95,18 @@ def test_the_loss_of_a_network_that_knows_the_velocity_is_zero():
         answer = lambda seen, time, ids, kept: (seen - latents) / (time / 1000)[:, None, None, None]  # noqa: E731
         network.forward = answer  # type: ignore[method-assign]
         assert float(module(images, ids)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_text_tower_learns_unless_it_is_frozen_and_the_autoencoder_never():
+    recipe = imagining()
+    network = build_model("latent-diffusion", recipe.model.config(None))
+    assert isinstance(network, LatentDiffusion)
+    recipe.objective.trainable(network)
+    assert all(weight.requires_grad for weight in network.text.parameters())
+    assert not any(weight.requires_grad for weight in network.autoencoder.parameters())
+    freeze(network, ("text",))
+    assert not any(weight.requires_grad for weight in network.text.parameters())
+    assert all(weight.requires_grad for weight in network.denoise.parameters())
 
 
 def test_all_tokens_kept_in_any_order_are_none_dropped():

@@ -31,7 +31,7 @@ _REMEMBERED = 100_000  # pictures' latents, of 4 kB each where they are 8×8×16
 class ImaginingSection(Objective):
     """The squared error of the velocity from latents to noise: flow matching, Lipman et al. 2023 (2210.02747), eq. 23.
 
-    The autoencoder and the text tower stay as they are. A picture's latents are found when it is first seen and
+    The autoencoder stays as it is; the text tower learns unless the recipe's `freeze` names it. A picture's latents are found when it is first seen and
     remembered, so that pictures should look the same each time: no augmentation.
 
     Attributes:
@@ -73,7 +73,6 @@ class ImaginingSection(Objective):
                 f"objective.name is 'imagining', which {model.family} is not trained by: use latent-diffusion"
             )
         model.autoencoder.requires_grad_(False)
-        model.text.requires_grad_(False)
         return Imagining(model, self)
 
     def learn(self, passes: Passes, batch: Batch) -> Tensor:
