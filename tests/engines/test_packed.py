@@ -10,6 +10,7 @@ from vitrail.engines import prepare
 from vitrail.engines.packed import Packed, PackedConvolution, PackedLinear, PackedMLP, can_pack, pack
 from vitrail.errors import UsageError
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.nn.convolution import ConvolutionNorm
 from vitrail.nn.mlp import MLP
 
 packable = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this build of torch has no oneDNN for CPUs")
@@ -235,3 +236,70 @@ def test_engines_that_do_not_exist_or_cannot_run_are_refused():
     with pytest.raises(UsageError, match="not float64 on cpu"):
         prepare(network().double(), "packed")
     assert prepare(network().double(), "auto") == "eager float64"
+
+
+def trained(module: ConvolutionNorm) -> ConvolutionNorm:
+    """With statistics and weights that are not those of the start."""
+    norm = module.norm
+    for tensor in (norm.running_mean, norm.bias, norm.weight):
+        nn.init.normal_(tensor)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    return module.eval()
+
+
+@packable
+@pytest.mark.parametrize("act", [None, "relu", "relu6", "silu"])
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (3, 1, 12), (3, 2, 12), (5, 2, 12), (3, 2, 1)])
+@pytest.mark.parametrize("padding", ["symmetric", "trailing", "same"])
+@pytest.mark.parametrize("size", [(16, 16), (15, 18), (5, 4)])
+def test_norm_and_activation_are_in_the_convolution(act, kernel, stride, groups, padding, size):
+    torch.manual_seed(0)
+    module = trained(ConvolutionNorm(12, 24, kernel, stride=stride, groups=groups, padding=padding, act=act))
+    plain = copy.deepcopy(module)
+    pack(nn.Sequential(module))
+    images = torch.randn(2, 12, *size)
+    with torch.inference_mode():
+        expected = plain(images)
+        torch.testing.assert_close(module(images), expected, rtol=1e-5, atol=1e-5)
+        assert module.forward.packed is not None
+        torch.testing.assert_close(module(images[:, :, :-1]), plain(images[:, :, :-1]), rtol=1e-5, atol=1e-5)
+        module.bfloat16()
+        near = relative(copy.deepcopy(plain).bfloat16()(images.bfloat16()).float(), expected)
+        assert relative(module(images.bfloat16()).float(), expected) < 2 * near + 1e-2
+
+
+@packable
+@pytest.mark.parametrize("change", ["weight", "mean", "variance", "scale", "shift", "replaced"])
+def test_a_changed_norm_is_packed_again(change):
+    module = trained(ConvolutionNorm(4, 8, 3, act="relu"))
+    pack(nn.Sequential(module))
+    images, norm = torch.randn(1, 4, 9, 9), module.norm
+    with torch.no_grad():
+        before = module(images)
+        {
+            "weight": lambda: module.convolution.weight.mul_(2),
+            "mean": lambda: norm.running_mean.add_(1),
+            "variance": lambda: norm.running_var.mul_(3),
+            "scale": lambda: norm.weight.mul_(2),
+            "shift": lambda: norm.bias.add_(1),
+            "replaced": lambda: setattr(module, "norm", nn.Identity()),
+        }[change]()
+        after = module(images)
+        assert not torch.allclose(before, after, atol=1e-3)
+        torch.testing.assert_close(after, module.act(module.norm(module.convolution(images))), rtol=1e-5, atol=1e-5)
+
+
+@packable
+def test_a_norm_in_training_or_watched_is_left_to_itself():
+    module, images, seen = trained(ConvolutionNorm(4, 8, 3, act="relu")), torch.randn(2, 4, 9, 9), []
+    pack(nn.Sequential(module))
+    with torch.no_grad():
+        module.train()
+        module(images)
+        assert module.norm.num_batches_tracked == 1
+        module.eval()
+        module(images)
+        module.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        module(images)
+    assert len(seen) == 1
+    assert module(images).grad_fn is not None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.checkpoints.mapped import release
 from vitrail.engines.memory import keep_memory
+from vitrail.nn.convolution import Convolution, ConvolutionNorm
 from vitrail.nn.mlp import MLP
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
@@ -39,15 +40,15 @@ def pack(model: nn.Module) -> None:
     """Run every linear map and convolution of `model` packed where no gradient is wanted. Its parameters stay."""
     keep_memory()
     for module in model.modules():
-        packed = next((kind for kind in (PackedLinear, PackedConvolution, PackedMLP) if kind.suits(module)), None)
+        packed = next((kind for kind in KINDS if kind.suits(module)), None)
         if packed is not None:
             module.forward = packed(module)
 
 
 class Packed(ABC):
-    """What stands in for the `forward` of a module, whose first product has a `weight` and a `bias`.
+    """What stands in for the `forward` of a module with a product in it.
 
-    The weight is packed at the first call without gradients, and again whenever it was moved, replaced or changed in
+    Its weight is packed at the first call without gradients, and again whenever it was moved, replaced or changed in
     place; then a part of what came in is multiplied both ways, and where they differ by more than `TOLERANCE` the plain
     product runs from then on. With gradients, in training that is, the plain product runs.
     """
@@ -57,7 +58,7 @@ class Packed(ABC):
     def __init__(self, module: Any) -> None:
         self.module = module
         self.packed: Tensor | None = None
-        self.packed_of: tuple[int, int] | None = None
+        self.packed_of: tuple[Any, ...] | None = None
 
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
@@ -75,11 +76,15 @@ class Packed(ABC):
         suits = input.dtype == weight.dtype and input.numel() > 0
         if not suits or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.plain(input)
-        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        state = self.state(input)
         if state != self.packed_of:
             self._pack(weight, input)
             self.packed_of = state
         return self.plain(input) if self.packed is None else self.product(input, self.packed)
+
+    def state(self, input: Tensor) -> tuple[Any, ...]:
+        """What the packed weight depends on: while it is the same for an input, so is the weight."""
+        return _state(self.weight)
 
     @abstractmethod
     def plain(self, input: Tensor) -> Tensor:
@@ -182,11 +187,72 @@ class PackedConvolution(Packed):
 
     def part(self, input: Tensor) -> Tensor:
         """A corner of the first picture, no smaller than the kernel."""
+        convolution = self.module
         reach = [
             max(CORNER, dilation * (side - 1) + 1)
-            for dilation, side in zip(self.module.dilation, self.module.kernel_size, strict=True)
+            for dilation, side in zip(convolution.dilation, convolution.kernel_size, strict=True)
         ]
         return input[:1, :, : reach[0], : reach[1]]
+
+
+class PackedConvolutionNorm(Packed):
+    """For a `ConvolutionNorm` that is not in training: the norm is in the packed weight, the activation in the product.
+
+    (B, C, H, W) -> (B, D, H', W'). Batch normalisation with statistics that stay is a linear map of each channel. Zeros
+    around a picture that are more behind than before become zeros before the kernel, and as many on either side.
+    """
+
+    kind = ConvolutionNorm
+    bias: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """The convolution's."""
+        return self.module.convolution.weight
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """As the module's own; one that is in training, was changed since, or is watched, is left to itself."""
+        parts = (self.module.convolution, self.module.norm, self.module.act)
+        known = type(parts[0]) is Convolution and type(parts[1]) is nn.BatchNorm2d and type(parts[2]) in _POINTWISE
+        watched = any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        if not known or watched or parts[1].training or input.ndim != 4:
+            return self.plain(input)
+        return super().__call__(input)
+
+    def state(self, input: Tensor) -> tuple[Any, ...]:
+        """All that is in the packed weight, and where the zeros around this picture are."""
+        norm = self.module.norm
+        tensors = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return (*(part for tensor in tensors for part in _state(tensor)), self.module.convolution.margins(input))
+
+    def plain(self, input: Tensor) -> Tensor:
+        """What the three modules give."""
+        return self.module.act(self.module.norm(self.module.convolution(input)))
+
+    def lay_out(self, weight: Tensor, input: Tensor) -> Tensor:
+        """With the norm, for pictures of this size."""
+        convolution, norm = self.module.convolution, self.module.norm
+        scale = norm.weight.float() / (norm.running_var.float() + norm.eps).sqrt()
+        self.bias = (norm.bias.float() - norm.running_mean.float() * scale).to(weight.dtype)
+        (top, bottom), (left, right) = convolution.margins(input)
+        self.padding = (max(top, bottom), max(left, right))
+        weight = (weight.float() * scale[:, None, None, None]).to(weight.dtype)
+        weight = nn.functional.pad(weight, (self.padding[1] - left, 0, self.padding[0] - top, 0))
+        return torch.ops.mkldnn._reorder_convolution_weight(
+            weight, self.padding, convolution.stride, (1, 1), convolution.groups, list(input.shape)
+        )
+
+    def product(self, input: Tensor, packed: Tensor) -> Tensor:
+        """The packed weight's convolution, the bias, and the activation."""
+        convolution, (name, scalars) = self.module.convolution, _POINTWISE[type(self.module.act)]
+        return torch.ops.mkldnn._convolution_pointwise(
+            *(input, packed, self.bias, self.padding, convolution.stride, (1, 1), convolution.groups),
+            *(name, scalars, ""),
+        )
+
+    def part(self, input: Tensor) -> Tensor:
+        """The whole of the first picture: how it is padded depends on its size."""
+        return input[:1]
 
 
 class PackedMLP(Packed):
@@ -227,3 +293,21 @@ class PackedMLP(Packed):
     def part(self, input: Tensor) -> Tensor:
         """The first row."""
         return input.reshape(-1, input.shape[-1])[:1]
+
+
+_POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.Identity: ("none", []),
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+}
+"""What oneDNN calls an activation that it applies to a convolution's output, and its numbers."""
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor lies, and how often it was changed there."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+KINDS: tuple[type[Packed], ...] = (PackedLinear, PackedConvolution, PackedConvolutionNorm, PackedMLP)
+"""What is packed."""

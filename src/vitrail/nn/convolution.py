@@ -49,12 +49,19 @@ class Convolution(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, ⌈H / stride⌉, ⌈W / stride⌉)."""
         if self.outside != "symmetric":
-            images = F.pad(images, (*self._margins(images.shape[3]), *self._margins(images.shape[2])))
+            rows, columns = self.margins(images)
+            images = F.pad(images, (*columns, *rows))
         return super().forward(images)
+
+    def margins(self, images: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How many zeros are put before and behind the rows, and the columns, of pictures (B, C, H, W)."""
+        return self._margins(images.shape[2]), self._margins(images.shape[3])
 
     def _margins(self, side: int) -> tuple[int, int]:
         """Zeros before and behind a row or column of `side` pixels."""
         kernel, stride = self.kernel_size[0], self.stride[0]
+        if self.outside == "symmetric":
+            return kernel // 2, kernel // 2
         if self.outside == "trailing":
             return kernel // 2 - 1, kernel // 2
         zeros = max((-(-side // stride) - 1) * stride + kernel - side, 0)
