@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import vitrail
 from tests import painter as painters
+from tests.models.test_generator import texts
 from tests.models.test_latent_diffusion import tiny
 from tests.painter import Dreamer, Painter, PainterConfig, looks_like, painter, saved_painter
 from vitrail import registry
@@ -232,6 +235,10 @@ def test_many_pictures_and_a_broken_one(run, folder):
         (["generate", "red", "--towards", "frog"], 2, "knows no 'frog'"),
         (["generate", "red", "--towards", "blue", "--frames", "1"], 2, "at least 2 pictures"),
         (["generate", "red", "--frames", "3"], 2, "go with --towards"),
+        (["generate", "red", "--lora", "none.safetensors"], 1, "there is no LoRA file none.safetensors"),
+        (["generate", "red", "--lora", "notes"], 2, "not to networks of the family painter"),
+        (["generate", "red", "--lora", "notes", "--lora-strength", "nan"], 2, "a LoRA is a number, not nan"),
+        (["generate", "red", "--lora-strength", "1"], 2, "one --lora-strength for each --lora, or none: not 1 for 0"),
         (["generate", "red", "-m", "efficientnet-lite0"], 2, "makes no pictures"),
         (["classify", "red.jpg"], 2, "use generate or edit"),
         (["caption", "red.jpg"], 2, "makes pictures (generate, edit) and writes nothing"),
@@ -246,6 +253,7 @@ def test_many_pictures_and_a_broken_one(run, folder):
         (["edit", "red.jpg", "blue", "--mask", "none.png"], 1, "no such file"),
         (["edit", "--again", "generated.png"], 2, "use generate --again"),
         (["edit", "red.jpg", "mask.png", "--again", "edited.png"], 2, "--again makes one picture"),
+        (["edit", "red.jpg", "blue", "--lora", "none.safetensors"], 1, "there is no LoRA file none.safetensors"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(run, folder, models, arguments, code, said):
@@ -262,12 +270,13 @@ def test_what_cannot_be_done_is_one_sentence(run, folder, models, arguments, cod
     assert set(folder.rglob("*")) == before
 
 
-def test_ctrl_c_keeps_what_is_done(run, folder, models, monkeypatch):
-    """While the third of four pictures is made."""
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Ctrl-C at the twelfth look at the network."""
     asked = 0
     denoiser = Painter.denoiser
 
-    def interrupted(self):
+    def one_day(self):
         denoise = denoiser(self)
 
         def counted(x, sigma, cond):
@@ -279,13 +288,30 @@ def test_ctrl_c_keeps_what_is_done(run, folder, models, monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(Painter, "denoiser", interrupted)
+    monkeypatch.setattr(Painter, "denoiser", one_day)
+
+
+def test_ctrl_c_keeps_what_is_done(run, folder, interrupted):
+    """While the third of four pictures is made."""
     done = run("generate", "red disc", "-k", 4, "-o", "out.png", "--num-steps", 5, "--sampler", "euler", "--json")
     assert (done.exit_code, done.stderr) == (130, "Error: interrupted\n")
     (line,) = map(json.loads, done.stdout.splitlines())
     assert [picture["path"] for picture in line["pictures"]] == ["out-1.png", "out-2.png"]
     assert sorted(path.name for path in folder.glob("*out*")) == ["out-1.png", "out-2.png"]
     assert looks("out-2.png", RED_DISC)
+
+
+def test_ctrl_c_keeps_the_way_so_far(run, folder, interrupted, monkeypatch):
+    how = ["--seed", 2, "--num-steps", 5, "--sampler", "euler", "--guidance-scale", 1]
+    done = run("generate", "red disc", "--towards", "blue disc", "--frames", 4, *how)
+    assert (done.exit_code, done.stderr) == (130, "Note: these are 2 of the 4 pictures\nError: interrupted\n")
+    assert done.stdout == "red disc → blue disc\n  2 pictures, seed 2\n  red-disc-to-blue-disc.png\n"
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert run("generate", "--again", "red-disc-to-blue-disc.png", "-o", "whole.png").exit_code == 0
+    with Image.open("red-disc-to-blue-disc.png") as part, Image.open("whole.png") as whole:
+        assert (part.size, whole.size) == ((64, 32), (128, 32))
+        assert part.tobytes() == whole.crop((0, 0, 64, 32)).tobytes()
 
 
 def test_a_full_disk_leaves_nothing(run, folder, monkeypatch):
@@ -402,3 +428,44 @@ def test_a_network_that_works_in_a_latent_space(run, folder):
     assert done.stdout.splitlines()[-1] == "  a-cat-to-青蛙.png"
     assert run("edit", "red.jpg", "a cat", "-m", path, "--num-steps", 2).exit_code == 0
     assert "16×16 pixels, and not of 32×32" in run("generate", "a cat", "-m", path, "--size", 32).stderr
+
+
+def test_a_lora(run, folder):
+    path = vitrail.save(texts(), folder / "sd.safetensors")
+    for seed, name in enumerate(("ink", "oil")):
+        torch.manual_seed(seed)
+        layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_v"
+        both = {f"{layer}.lora_A.weight": torch.randn(2, 16), f"{layer}.lora_B.weight": torch.randn(16, 2)}
+        save_file(both, f"{name}.safetensors")
+    how = ["-m", path, "--seed", 1, "--num-steps", 2]
+    run("generate", "abc", *how, "-o", "plain.png")
+    half = ["--lora", "ink.safetensors", "--lora-strength", 0.5]
+    assert run("generate", "abc", *how, *half, "-o", "half.png").exit_code == 0
+    two = ["--lora", "ink.safetensors", "--lora", "oil.safetensors"]
+    assert run("generate", "abc", *how, *two, "-o", "two.png").exit_code == 0
+    made = [Path(f"{name}.png").read_bytes() for name in ("plain", "half", "two")]
+    assert len(set(made)) == 3
+    assert [(one.file, one.strength) for one in read_recipe("half.png").loras] == [("ink.safetensors", 0.5)]
+    assert [one.strength for one in read_recipe("two.png").loras] == [1, 1]
+
+    for name, before in zip(("half", "two"), made[1:], strict=True):
+        done = run("generate", "--again", f"{name}.png", "-o", "again.png")
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert Path("again.png").read_bytes() == before
+    assert run("edit", "red.jpg", "abc", *how, *half, "-o", "edited.png").exit_code == 0
+    assert run("edit", "--again", "edited.png", "-o", "again.png").stderr == ""
+    assert Path("again.png").read_bytes() == Path("edited.png").read_bytes()
+
+    os.rename("ink.safetensors", "moved.safetensors")
+    done = run("generate", "--again", "half.png")
+    gone = "half.png was made with the LoRA ink.safetensors, which is not there: name it with --lora"
+    assert (done.exit_code, done.stderr) == (1, f"Error: {gone}\n")
+    done = run("generate", "--again", "half.png", "--lora", "moved.safetensors", "-o", "moved.png")
+    assert (done.exit_code, done.stderr) == (0, "")
+    with Image.open("moved.png") as moved, Image.open("half.png") as before:
+        assert moved.tobytes() == before.tobytes()
+    os.rename("oil.safetensors", "ink.safetensors")
+    done = run("generate", "--again", "half.png", "--lora-strength", 1, "-o", "oil.png")
+    assert "half.png may come out otherwise: the LoRA ink.safetensors is not the file it was made with" in done.stderr
+    assert read_recipe("oil.png").loras[0].strength == 1
+    assert run("generate", "--again", "oil.png", "-o", "again.png").stderr == ""

@@ -37,3 +37,17 @@ def test_the_mlp_computes_in_its_weights_dtype():
     mlp = TimeMLP(6, 10).bfloat16()
     assert mlp(sinusoids(torch.tensor([3, 4, 5]), 6)).shape == (3, 10)
     assert mlp(sinusoids(torch.tensor([3]), 6)).dtype == torch.bfloat16
+
+
+def test_frequencies_are_never_rounded():
+    features = FourierFeatures(64)
+    sigmas = torch.tensor([0.01, 1348.0])
+    exact, expected = features.frequencies.clone(), features(sigmas)
+    for cast in (features.bfloat16, features.half):
+        assert torch.equal(cast().frequencies, exact)
+        assert torch.equal(features(sigmas), expected)
+    assert not features.frequencies.requires_grad
+    assert torch.equal(features.double().frequencies, exact.double())
+    with torch.device("meta"):
+        features = FourierFeatures(64)
+    assert features.bfloat16().to_empty(device="cpu").frequencies.dtype == torch.float32

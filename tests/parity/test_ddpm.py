@@ -77,6 +77,22 @@ def test_a_network(case, tmp_path):
         assert_same(found[[row]].float(), exact[[row]].float(), 3e-6)  # the waves are in float32
 
 
+@pytest.mark.parametrize("case", ["as published", "skips"])
+@torch.inference_mode()
+def test_in_bfloat16_it_says_nearly_the_same(case, tmp_path):
+    randomise(UNet2DModel(**CASES[case])).save_pretrained(tmp_path / "theirs")
+    images, times = inputs(case)
+    expected = vitrail.load(tmp_path / "theirs")(images, times)
+    loaded = vitrail.load(tmp_path / "theirs", dtype=torch.bfloat16)
+    cast = vitrail.load(tmp_path / "theirs").bfloat16()
+    for model in (loaded, cast):
+        found = model(images, times)
+        assert found.dtype == torch.bfloat16
+        for row in (0, 1):
+            away = (found[row].float() - expected[row]).norm() / expected[row].norm()
+            assert away < 0.05, f"{away:.3f} of it"
+
+
 @torch.inference_mode()
 def test_names_of_attention_before_diffusers_0_17(tmp_path):
     reference = randomise(UNet2DModel(**PLAIN))

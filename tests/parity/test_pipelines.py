@@ -1,5 +1,6 @@
 """Whole pipelines give diffusers' pictures from diffusers' folders, and go back into them."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import vitrail
 from tests import pipelines
@@ -35,6 +36,7 @@ from vitrail.checkpoints.layouts.stable_diffusion_diffusers import (
     StableDiffusionXLDiffusers,
 )
 from vitrail.checkpoints.schedulers import read_chain, write_chain
+from vitrail.checkpoints.tokenizers import read_clip
 from vitrail.models.clip_text import CLIPTextEncoder
 from vitrail.models.generator import Generator
 
@@ -45,7 +47,7 @@ TOLD = {
     "XL": pipelines.stable_diffusion_xl,
 }
 UNTOLD = {"DDPM": pipelines.ddpm, "score SDE": pipelines.score_sde}
-PROMPTS = ["a frog", "an onion, wow"]
+PROMPTS = ["a frog!", "an onion, wow"]
 
 
 def saved(pipeline: DiffusionPipeline, folder: Path) -> tuple[DiffusionPipeline, Generator]:
@@ -267,6 +269,49 @@ def test_texts_become_the_same_tokens(tmp_path):
     reference, model = saved(TOLD["1.5"](tmp_path), tmp_path)
     ids = reference.tokenizer(ODD_TEXTS, padding="max_length", truncation=True, return_tensors="pt").input_ids
     assert torch.equal(model.tokenizer(ODD_TEXTS), ids)
+
+
+BANGS = ["!", "a hat!", "wow!! an on", "a ! b", "a!b", "! !", "<|endoftext|> a"]
+
+
+@pytest.mark.parametrize(
+    ("config", "special"),
+    [
+        ({"pad_token": "<|endoftext|>"}, {"pad_token": "!"}),  # 2.1's
+        ({"pad_token": "!"}, {"pad_token": "!"}),  # of XL's second reader
+        ({"pad_token": "!"}, None),
+        ({"pad_token": "!", "added_tokens_decoder": {}}, {"pad_token": "<|endoftext|>"}),
+        ({}, {}),  # 1.5's
+    ],
+)
+def test_what_fills_up_is_a_token_of_its_own_in_texts(config, special, tmp_path):
+    vocabulary, merges = pipelines.vocabulary()
+    ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    files = {
+        "vocab.json": json.dumps(vocabulary),
+        "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n",
+        "tokenizer_config.json": json.dumps({**ends, "pad_token": "<|endoftext|>", "model_max_length": 12, **config}),
+    }
+    if special is not None:
+        files["special_tokens_map.json"] = json.dumps({**ends, "pad_token": "<|endoftext|>", **special})
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    reference = CLIPTokenizer.from_pretrained(tmp_path)
+    texts = [*ODD_TEXTS, *BANGS]
+    ids = reference(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    tokenizer = read_clip(files, 12, fixed=True)
+    assert tokenizer.pad == reference.pad_token_id
+    assert torch.equal(tokenizer(texts), ids)
+
+
+@torch.inference_mode()
+def test_xl_reads_with_two_tokenizers(tmp_path):
+    reference, model = saved(TOLD["XL"](tmp_path), tmp_path)
+    for prompt in BANGS:
+        tokens, _, vector, _ = reference.encode_prompt(prompt, do_classifier_free_guidance=False)
+        cond = model.condition([prompt])
+        torch.testing.assert_close(cond["context"], tokens, rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(cond["vector"], vector, rtol=0, atol=TOLERANCE)
 
 
 PUBLISHED = {

@@ -9,8 +9,7 @@ from PIL import Image
 
 import vitrail
 from tests.painter import Dreamer, PainterConfig, looks_like, painter
-from vitrail.tasks.generate import Settings
-from vitrail.tasks.morph import mixed, morph, morph_again, turned
+from vitrail.tasks.morph import mixed, morph_again, turned
 from vitrail.tasks.recipe import read_recipe
 
 RED_DISC, GREEN_SQUARE = 0, 5
@@ -19,19 +18,21 @@ RED_DISC, GREEN_SQUARE = 0, 5
 def test_the_ends_are_the_pictures_of_the_prompts():
     model = painter()
     for sampler in ("heun", "euler-ancestral"):
-        way = morph("red disc", "green square", model, Settings(sampler=sampler), frames=4, seed=1, towards_seed=8)
+        way = vitrail.morph(
+            "red disc", "green square", model=model, sampler=sampler, frames=4, seed=1, towards_seed=8
+        )
         assert looks_like(way.frames[0], RED_DISC)
         assert looks_like(way.frames[3], GREEN_SQUARE)
         first = vitrail.generate("red disc", seed=1, sampler=sampler, model=model)
         assert way.frames[0].tobytes() == first.image.tobytes()
     last = vitrail.generate("green square", seed=8, model=model)
-    heun = morph("red disc", "green square", model, frames=4, seed=1, towards_seed=8)
+    heun = vitrail.morph("red disc", "green square", model=model, frames=4, seed=1, towards_seed=8)
     assert heun.frames[3].tobytes() == last.image.tobytes()
 
 
 def test_with_one_seed_the_noise_stays():
     model = painter()
-    way = morph("red disc", "red square", model, frames=3, seed=6)
+    way = vitrail.morph("red disc", "red square", model=model, frames=3, seed=6)
     assert way.way.seed == 6
     assert way.frames[2].tobytes() == vitrail.generate("red square", seed=6, model=model).image.tobytes()
     assert str(way) == "red disc → red square\n  3 pictures, seed 6"
@@ -39,13 +40,15 @@ def test_with_one_seed_the_noise_stays():
 
 def test_strip_film_and_again(tmp_path):
     model = painter()
-    way = morph("red disc", "blue disc", model, Settings(num_steps=4), frames=5, seed=1, towards_seed=2)
+    way = vitrail.morph("red disc", "blue disc", model=model, num_steps=4, frames=5, seed=1, towards_seed=2)
     assert way.draw().size == (5 * 32, 32)
     assert json.loads(json.dumps(way.to_dict()))["towards"] == "blue disc"
     way.save(tmp_path / "way.png")
     recipe = read_recipe(tmp_path / "way.png")
     assert recipe == way.recipe
-    assert morph_again(recipe, model).draw().tobytes() == way.draw().tobytes()
+    so_far = []
+    assert morph_again(recipe, model, keep=so_far.append).draw().tobytes() == way.draw().tobytes()
+    assert [len(way.frames) for way in so_far] == [1, 2, 3, 4, 5]
     way.save(tmp_path / "way.gif")
     with Image.open(tmp_path / "way.gif") as film:
         assert film.n_frames == 2 * 5 - 2
@@ -86,10 +89,10 @@ def test_conditions_are_mixed_whatever_their_form():
 
 def test_wrong_usage():
     with pytest.raises(vitrail.UsageError, match="at least 2 pictures, not 1"):
-        morph("red", "blue", painter(), frames=1)
+        vitrail.morph("red", "blue", model=painter(), frames=1)
     with pytest.raises(vitrail.UsageError, match="knows no 'frog'"):
-        morph("red", "frog", painter())
+        vitrail.morph("red", "frog", model=painter())
     with pytest.raises(vitrail.UsageError, match="a seed is"):
-        morph("red", "blue", painter(), towards_seed=-1)
+        vitrail.morph("red", "blue", model=painter(), towards_seed=-1)
     with pytest.raises(vitrail.UsageError, match="told what to make"):
-        morph("", "", Dreamer(PainterConfig()))
+        vitrail.morph("", "", model=Dreamer(PainterConfig()))

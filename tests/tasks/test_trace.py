@@ -9,14 +9,13 @@ import torch
 import vitrail
 from tests.painter import Dreamer, PainterConfig, painter
 from vitrail.diffusion.samplers import SAMPLERS
-from vitrail.tasks.generate import Settings
-from vitrail.tasks.trace import principal_plane, trace
+from vitrail.tasks.trace import principal_plane
 
 
 @pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"ode"}))  # which takes its own steps, and many
 def test_the_picture_is_the_one_that_generate_makes(sampler):
     model = painter()
-    seen = trace("disc", model, Settings(sampler=sampler, num_steps=5), seed=4, grid=2, levels=1)
+    seen = vitrail.trace("disc", model=model, sampler=sampler, num_steps=5, seed=4, grid=2, levels=1)
     alone = vitrail.generate("disc", sampler=sampler, num_steps=5, seed=4, model=model)
     assert seen.made.image.tobytes() == alone.image.tobytes()
     assert seen.made.recipe == alone.recipe
@@ -24,7 +23,7 @@ def test_the_picture_is_the_one_that_generate_makes(sampler):
 
 
 def test_states_from_noise_to_picture():
-    seen = trace("red disc", painter(), seed=1)
+    seen = vitrail.trace("red disc", model=painter(), seed=1)
     sigmas = [state.sigma for state in seen.states]
     assert sigmas == sorted(sigmas, reverse=True)
     assert sigmas[-1] == 0
@@ -38,7 +37,7 @@ def test_states_from_noise_to_picture():
 
 def test_the_arrows_lead_to_the_picture():
     """With hardly any noise the denoiser takes every point near the picture for the picture."""
-    seen = trace("red disc", painter(), seed=1, grid=7)
+    seen = vitrail.trace("red disc", model=painter(), seed=1, grid=7)
     last = seen.fields[-1]
     wanted = seen.path[-1] - last.points
     cosines = (last.arrows * wanted).sum(1) / (
@@ -52,7 +51,7 @@ def test_the_arrows_are_the_score_that_is_known():
     """At the highest level, of a mixture as good as a Gaussian there: towards the mean of what it knows."""
     model = painter()
     model.usual = type(model.usual)(8, "euler", 1.0, (32, 32))
-    seen = trace("disc", model, seed=2, grid=5)
+    seen = vitrail.trace("disc", model=model, seed=2, grid=5)
     field = seen.fields[0]
     fit = np.linalg.lstsq(np.c_[field.points, np.ones(25)], field.arrows, rcond=None)[0]
     assert np.abs(fit[:2] + np.eye(2)).max() < 0.15  # D hardly depends on x, so that D - x falls as x rises
@@ -70,7 +69,7 @@ def test_the_plane_holds_a_path_that_lies_in_one():
 
 
 def test_drawing_and_words():
-    seen = trace("red disc", painter(), seed=1, grid=5, levels=3)
+    seen = vitrail.trace("red disc", model=painter(), seed=1, grid=5, levels=3)
     drawn = np.asarray(seen.draw())
     assert drawn.std() > 20
     assert "3 " not in str(seen).partition("\n")[0]
@@ -80,8 +79,8 @@ def test_drawing_and_words():
 
 
 def test_few_steps_and_no_prompt():
-    seen = trace("", Dreamer(PainterConfig()), Settings(num_steps=2), seed=0, grid=3)
+    seen = vitrail.trace(model=Dreamer(PainterConfig()), num_steps=2, seed=0, grid=3)
     assert len(seen.fields) == 2
     assert seen.draw().width > 0
     with pytest.raises(vitrail.UsageError, match="from 2 steps on"):
-        trace("disc", painter(), Settings(num_steps=1))
+        vitrail.trace("disc", model=painter(), num_steps=1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from vitrail import registry
 from vitrail.checkpoints.layout import Joined, find_rows
@@ -92,6 +93,7 @@ class LoRA:
     def _put(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.data = weights[name]
+            increment_version(parameter)  # or what was packed of other weights at the same address would stand for these
 
 
 @torch.inference_mode(False)

@@ -40,8 +40,9 @@ _ROLES = {
 def read_clip(files: Files, context: int, *, pad: int | None = None, fixed: bool = False) -> Tokenizer | None:
     """CLIP's: lower case, byte pairs with "</w>" at the end of a word (Radford et al. 2021, 2103.00020, §2.4).
 
-    As transformers' CLIPTokenizer. open_clip's own differs in what it repairs before: it runs ftfy (bent quotation
-    marks become straight, wide letters narrow, wrongly decoded ones right) and resolves HTML's "&amp;".
+    As transformers' CLIPTokenizer, which takes what the checkpoint fills up with for a special token in texts, too: "!"
+    in Stable Diffusion 2.1. open_clip's own does not, and differs in what it repairs before: it runs ftfy (bent
+    quotation marks become straight, wide letters narrow, wrongly decoded ones right) and resolves HTML's "&amp;".
 
     Args:
         files: tokenizer.json, or vocab.json and merges.txt.
@@ -66,7 +67,10 @@ def read_clip(files: Files, context: int, *, pad: int | None = None, fixed: bool
         backend.decoder = decoders.Sequence(
             [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 0, 1)]
         )
-    return _tokenizer(backend, settings, context, _pad(backend, settings, _CLIP_END) if pad is None else pad, fixed)
+    if pad is None:
+        pad = _pad(backend, settings, _CLIP_END)
+        backend.add_special_tokens([backend.id_to_token(pad)])
+    return _tokenizer(backend, settings, context, pad, fixed)
 
 
 def read_wordpiece(files: Files, context: int, *, fixed: bool = False) -> Tokenizer | None:
@@ -310,13 +314,17 @@ def _tokenizer(backend: Backend, settings: Mapping[str, Any], context: int, pad:
 
 
 def _settings(files: Files) -> dict[str, Any]:
-    """What special_tokens_map.json and tokenizer_config.json say, the latter above the former."""
+    """What tokenizer_config.json and special_tokens_map.json say, the latter above the former.
+
+    Where the former lists the tokens that were added, it alone counts. So transformers reads them; that Stable
+    Diffusion 2 fills up with "!" stands in the latter.
+    """
     settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
         said = json.loads(_text(files, name)) if name in files else {}
         if not isinstance(said, dict):
             raise TypeError(f"its {name} holds no JSON object")
-        settings |= said
+        settings = settings if "added_tokens_decoder" in settings else settings | said
     return settings
 
 

@@ -15,12 +15,14 @@ from vitrail.cli.outputs import Places, Shown, check_file, save_drawing
 from vitrail.cli.report import print_json
 from vitrail.cli.talk import lines
 from vitrail.cli.watching import Watching
-from vitrail.errors import UsageError
+from vitrail.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.models.generator import Generator
     from vitrail.tasks.batches import Failure
     from vitrail.tasks.generate import Generated, Made, Settings
+    from vitrail.tasks.loras import Added
+    from vitrail.tasks.morph import Morph
     from vitrail.tasks.recipe import Recipe
 
 GeneratorName = Annotated[
@@ -46,6 +48,16 @@ Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="What the pic
 PictureSize = Annotated[
     str | None,
     typer.Option("--size", metavar="SIDE|WIDTHxHEIGHT", help="In pixels.  [default: as usual for the network]"),
+]
+LoraFiles = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="FILE", help="Add a LoRA to the network for these pictures; may be repeated."),
+]
+LoraStrengths = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--lora-strength", metavar="<float>", help="How much of it; said for each --lora, in their order.  [default: 1]"
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -94,6 +106,8 @@ def generate(
     guidance_scale: GuidanceScale = None,
     negative: Negative = None,
     size: PictureSize = None,
+    loras: LoraFiles = None,
+    lora_strengths: LoraStrengths = None,
     towards: Annotated[
         str | None,
         typer.Option(metavar="PROMPT", help="Go on to this: a strip of pictures, or a film where -o ends in .gif."),
@@ -122,10 +136,18 @@ def generate(
 
     The network in the box draws emoji, and no photographs; it reads English and Chinese.
     """
-    from vitrail.tasks.generate import Settings, file_stem, generate_each, get_generator, make_again
-    from vitrail.tasks.morph import FRAMES, morph, morph_again
+    from vitrail.tasks.generate import (
+        Settings,
+        checked_prompt,
+        draw_seed,
+        file_stem,
+        generate_each,
+        get_generator,
+        make_again,
+    )
+    from vitrail.tasks.morph import FRAMES, way_between
     from vitrail.tasks.recipe import read_recipe
-    from vitrail.tasks.trace import trace as traced
+    from vitrail.tasks.trace import trace_again
 
     said = _prompts(prompts or [], prompts_file)
     for file in (sheet, trace, preview):
@@ -142,7 +164,8 @@ def generate(
     recipe = None if again is None else read_recipe(again)
     is_way = towards is not None or (recipe is not None and recipe.way is not None)
     places = Places(output, inputs=len(said), each=count, endings=(".gif",) if is_way else ())
-    settings = Settings(num_steps, sampler, guidance_scale, negative or "", _size(size))
+    added = _loras(loras or [], lora_strengths or [], recipe, again)
+    settings = Settings(num_steps, sampler, guidance_scale, negative or "", _size(size), added)
     network = get_generator(model or (recipe.model if recipe else None), engine=engine, device=device)
     if not said and recipe is None and network.prompted:
         raise UsageError('say what to make, as in vitrail generate "a green frog"')
@@ -151,22 +174,16 @@ def generate(
     with Watching(max(1, len(said)) * count, preview, preview_every) as watch:
         if is_way:
             if recipe is not None:
-                way = morph_again(_now(recipe, network, again, said, seed, negative, settings), network, watch=watch)
+                recipe = _now(recipe, network, again, said, seed, negative, settings)
             else:
                 assert towards is not None  # or it were no way
-                way = morph(
+                recipe = way_between(
                     *(prompt, towards, network, settings),
-                    frames=frames or FRAMES,
+                    frames=FRAMES if frames is None else frames,
                     seed=seed,
                     towards_seed=towards_seed,
-                    watch=watch,
                 )
-            watch.close()
-            path = places.save(way, Path(f"{file_stem(f'{way.recipe.prompt} to {way.way.prompt}')}.png"))
-            if as_json:
-                print_json({**way.to_dict(), "path": str(path)})
-            else:
-                print(f"{way}\n  {path}")
+            _go(recipe, network, places, watch, as_json=as_json)
             return
         with Shown(places, watch, as_json=as_json) as shown:
 
@@ -178,7 +195,9 @@ def generate(
                 keep(make_again(recipe, network, watch=watch))
                 shown.tell(recipe.prompt)
             elif trace is not None:
-                seen = traced(prompt, network, settings, seed=seed, watch=watch)
+                prompt = checked_prompt(network, prompt)
+                recipe = settings.recipe(network, prompt, draw_seed() if seed is None else seed)
+                seen = trace_again(recipe, network, watch=watch)
                 keep(seen.made)
                 save_drawing(seen.draw(), trace, quiet=as_json)
                 shown.tell(prompt)
@@ -214,6 +233,8 @@ def edit(
     guidance_scale: GuidanceScale = None,
     negative: Negative = None,
     size: PictureSize = None,
+    loras: LoraFiles = None,
+    lora_strengths: LoraStrengths = None,
     again: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Make this picture again, from its recipe; other options change it."),
@@ -242,8 +263,9 @@ def edit(
         )
     if again is None and not named:
         raise UsageError("there is no picture to edit: it stands before the prompt")
-    settings = Settings(num_steps, sampler, guidance_scale, negative or "", _size(size))
     recipe = None if again is None else read_recipe(again)
+    added = _loras(loras or [], lora_strengths or [], recipe, again)
+    settings = Settings(num_steps, sampler, guidance_scale, negative or "", _size(size), added)
     cover = None if mask is None else open_mask(mask, allow_private=allow_private)
     change = Change(prompt, strength, cover, 1 if variations is None else variations, seed)
     found = find_inputs(named)
@@ -272,6 +294,31 @@ def edit(
             )
             _follow(results, shown, sheet)
         raise typer.Exit(shown.exit_code)
+
+
+def _go(recipe: "Recipe", model: "Generator", places: Places, watch: Watching, *, as_json: bool) -> None:
+    """Make a way between two prompts. Interrupted, it keeps the pictures made so far, in one file."""
+    from vitrail.tasks.generate import file_stem
+    from vitrail.tasks.morph import morph_again
+
+    ways: list[Morph] = []
+
+    def write(way: "Morph") -> None:
+        watch.close()
+        path = places.save(way, Path(f"{file_stem(f'{recipe.prompt} to {way.way.prompt}')}.png"))
+        if as_json:
+            print_json({**way.to_dict(), "path": str(path)})
+        else:
+            print(f"{way}\n  {path}", flush=True)
+
+    try:
+        morph_again(recipe, model, watch=watch, keep=ways.append)
+    except KeyboardInterrupt:
+        if ways:
+            write(ways[-1])
+            print(f"Note: these are {len(ways)} of the {ways[-1].way.frames} pictures", file=sys.stderr)
+        raise
+    write(ways[-1])
 
 
 def _follow(results: "Iterator[Generated | Failure]", shown: Shown, sheet: Path | None) -> None:
@@ -314,6 +361,28 @@ def _size(text: str | None) -> "int | tuple[int, int] | None":
     return int(found[1]) if found[2] is None else (int(found[2]), int(found[1]))
 
 
+def _loras(
+    files: list[str], strengths: list[float], recipe: "Recipe | None", again: Path | None
+) -> "tuple[Added, ...]":
+    """The LoRAs of a command line; what it does not say of them is as in the recipe, if there is one.
+
+    Raises:
+        UsageError: there are not as many strengths as files.
+        CheckpointError: a file is not there, or cannot be read.
+    """
+    from vitrail.tasks.loras import find_lora
+
+    before = () if recipe is None else recipe.loras
+    wanted = files or [lora.file for lora in before]
+    if not strengths:
+        strengths = [lora.strength for lora in before] if len(before) == len(wanted) else [1.0] * len(wanted)
+    if len(strengths) != len(wanted):
+        raise UsageError(f"say one --lora-strength for each --lora, or none: not {len(strengths)} for {len(wanted)}")
+    if not files and (gone := next((file for file in wanted if not os.path.exists(file)), None)):
+        raise CheckpointError(f"{again} was made with the LoRA {gone}, which is not there: name it with --lora")
+    return tuple(find_lora(file, strength) for file, strength in zip(wanted, strengths, strict=True))
+
+
 def _now(
     recipe: "Recipe",
     model: "Generator",
@@ -326,7 +395,8 @@ def _now(
     """A recipe as this network, here and now, follows it, with what is said otherwise; differences are noted."""
     from vitrail.tasks.recipe import provenance
 
-    for why in recipe.differences(model):
+    named = [lora.file for lora in settings.loras] != [lora.file for lora in recipe.loras]
+    for why in (replace(recipe, loras=()) if named else recipe).differences(model):
         print(f"Note: {file} may come out otherwise: {why}", file=sys.stderr)
     recipe = replace(recipe, **provenance(model))
     prompt = prompts[0] if prompts else recipe.prompt
@@ -340,6 +410,7 @@ def _now(
         num_steps=recipe.num_steps if settings.num_steps is None else settings.num_steps,
         sampler=settings.sampler or recipe.sampler,
         guidance_scale=recipe.guidance_scale if settings.guidance_scale is None else said.guidance_scale,
+        loras=said.loras,
     )
 
 

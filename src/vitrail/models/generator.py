@@ -128,6 +128,30 @@ class Generator(Model):
         """
         return cond
 
+    def guided(
+        self,
+        cond: Any,
+        negative: Any,
+        scale: float,
+        size: tuple[int, int],
+        hole: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Denoiser, Any]:
+        """The denoiser, pushed by `scale` away from `negative` where there is one, and what it is told at every step.
+
+        `cond`, `size` and `hole` are those of `look_at`, and `negative` is as `cond`.
+        """
+        denoise = self.denoiser()
+        if negative is not None and scale != 1:
+            denoise = classifier_free(denoise, self.look_at(negative, size, hole), scale)
+        return denoise, self.look_at(cond, size, hole)
+
+    def ended(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """What a run gives at its last level, (B, C, h, w) -> latents of the size of clean ones.
+
+        Some checkpoints stop a little before there is no noise, and leave what there is.
+        """
+        return x * self.schedule.scale(sigma).item() if sigma > 0 else x
+
     @torch.inference_mode()
     def sample(
         self,
@@ -184,9 +208,7 @@ class Generator(Model):
             small = F.interpolate(mask, size=noise.shape[2:])
         if self.inpaints:
             hole = self._hole(start, mask, noise, size)
-        denoise = self.denoiser()
-        if negative is not None and scale != 1:
-            denoise = classifier_free(denoise, self.look_at(negative, size, hole), scale)
+        denoise, told = self.guided(cond, negative, scale, size, hole)
         sigmas = self.sigmas(num_steps, name)
         from_noise = known is None or (mask is not None and strength == 1)
         if known is None or from_noise:
@@ -196,9 +218,7 @@ class Generator(Model):
             x = known + sigmas[0].item() * noise
         if small is not None and known is not None and not self.inpaints:
             denoise = inpainting(denoise, known, noise, small, below=sigmas[0].item() if from_noise else math.inf)
-        x = run(denoise, x, sigmas, self.look_at(cond, size, hole), generator=generator, preview=preview)
-        if sigmas[-1] > 0:  # some checkpoints stop a little before, and leave what noise there is
-            x = x * self.schedule.scale(sigmas[-1]).item()
+        x = self.ended(run(denoise, x, sigmas, told, generator=generator, preview=preview), sigmas[-1])
         if small is not None and known is not None and not self.inpaints:
             x = small * x + (1 - small) * known
         return self.decode(x).clamp(-1, 1)

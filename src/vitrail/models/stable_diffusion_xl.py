@@ -17,6 +17,7 @@ from vitrail.models.clip_text import CLIPTextEncoder, CLIPTextEncoderConfig
 from vitrail.models.generator import Usual
 from vitrail.models.stable_diffusion import TextToImage
 from vitrail.models.unet import UNet, UNetConfig
+from vitrail.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class StableDiffusionXL(TextToImage):
         self.text = CLIPTextEncoder(config.text)
         self.text2 = CLIPTextEncoder(config.text2)
         self.head = nn.Identity()
+        self._made_of: Tokenizer | None = None  # what the second reader's tokenizer was made of
 
     @property
     def usual(self) -> Usual:  # type: ignore[override]
@@ -84,7 +86,7 @@ class StableDiffusionXL(TextToImage):
         """Texts, which may be empty -> {"context": (B, N, D), "vector": (B, P)}: §2.1."""
         ids, skip = self.read(prompts), 1 + self.clip_skip
         first, _ = self.text.read(ids, skip, norm=False)
-        second, vector = self.text2.read(self._filled(ids), skip, norm=False)
+        second, vector = self.text2.read(self._second_tokenizer(prompts).to(ids.device), skip, norm=False)
         return {"context": torch.cat([first, second], dim=-1), "vector": vector}
 
     def condition_against(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -95,12 +97,13 @@ class StableDiffusionXL(TextToImage):
         said = torch.tensor([float(bool(prompt)) for prompt in prompts]).to(told["vector"])
         return {name: values * said.reshape(-1, *[1] * (values.ndim - 1)) for name, values in told.items()}
 
-    def _filled(self, ids: Tensor) -> Tensor:
-        """The same ids with what the second reader's texts are filled up with behind their ends."""
-        assert self.tokenizer is not None  # it has made the ids
-        end = self.tokenizer.backend.encode("").ids[1]
-        behind = (ids == end).cumsum(1) - (ids == end).int() > 0
-        return ids.masked_fill(behind, self.config.pad2)
+    @property
+    def _second_tokenizer(self) -> Tokenizer:
+        """The second reader's: of the first's vocabulary, but filled up with `pad2`."""
+        assert self.tokenizer is not None  # it has read the prompts
+        if self._made_of is not self.tokenizer:
+            self._made_of, self._second = self.tokenizer, self.tokenizer.filled_with(self.config.pad2)
+        return self._second
 
     def look_at(self, cond: Any, size: tuple[int, int], hole: tuple[Tensor, Tensor] | None = None) -> Any:
         """Also the size as in §2.2: of the original and of the picture wanted, and between them a cut at no corner."""

@@ -1,6 +1,8 @@
 """How a network is told the time: sines of many frequencies, and two linear maps."""
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +51,9 @@ class TimeMLP(nn.Module):
 class FourierFeatures(nn.Module):
     """Sines and cosines of 2π f log σ, at frequencies f drawn once. Song et al. 2021 (2011.13456), appendix H.
 
+    The frequencies stay in float32 when the network is cast to a narrower type: angles of hundreds of radians, rounded
+    to eight bits, are any angle.
+
     Args:
         width: how many frequencies.
         scale: their standard deviation.
@@ -62,3 +67,11 @@ class FourierFeatures(nn.Module):
         """Noise levels (B,) above 0 -> (B, 2 width), the sines first."""
         angles = sigmas.log()[:, None] * self.frequencies * (2 * math.pi)
         return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to` and its like do to a module's tensors, but for the rounding."""
+        exact = self.frequencies.data
+        super()._apply(fn, recurse)
+        if self.frequencies.dtype.itemsize < exact.dtype.itemsize:
+            self.frequencies.data = exact.to(self.frequencies.device)
+        return self

@@ -19,8 +19,9 @@ from vitrail.models.model import Model
 from vitrail.tasks.analyze import report_path
 from vitrail.tasks.batches import Failure, one_or_all
 from vitrail.tasks.generate import Generated, Made, Settings, Size, Watch, draw_seed, get_generator, read, watching
+from vitrail.tasks.loras import Loras, adapted, find_loras
 from vitrail.tasks.models import name_of
-from vitrail.tasks.recipe import Recipe, Start, pixels_hash
+from vitrail.tasks.recipe import Recipe, Start, pixels_hash, provenance
 
 STRENGTH = 0.6
 """How much of a picture is made anew where nobody says otherwise; under a mask it is all."""
@@ -88,6 +89,7 @@ def edit(
     guidance_scale: float | None = None,
     negative: str = "",
     size: Size | None = None,
+    lora: Loras | None = None,
     model: str | os.PathLike | Model | None = None,
     engine: str = "auto",
     device: str | None = None,
@@ -107,7 +109,7 @@ def edit(
         mask: a picture as large as `picture`: white is painted anew, black stays just as it is.
         count: how many pictures each becomes.
         seed: of the noise of the first, the next having the next seed; by default one is drawn.
-        num_steps, sampler, guidance_scale, negative, model, engine, device, watch: as for `generate`.
+        num_steps, sampler, guidance_scale, negative, lora, model, engine, device, watch: as for `generate`.
         size: of the result: the side, or (height, width), in pixels; the picture is cut to its shape.
         allow_private: fetch URLs from addresses that are not public, too.
 
@@ -117,14 +119,14 @@ def edit(
     Raises:
         UsageError: a number is out of its range, there is no such sampler or size; the network makes no pictures, or
             does not take the prompt.
-        CheckpointError: the network cannot be loaded.
+        CheckpointError: the network or a LoRA cannot be loaded.
         ImageError: the one picture or the mask cannot be opened, or they differ in size.
         VitrailError: a picture does not fit in memory.
     """
     cover = None if mask is None else open_mask(mask, allow_private=allow_private)
     change = Change(prompt, strength, cover, count, seed)
+    settings = Settings(num_steps, sampler, guidance_scale, negative, size, find_loras(lora))
     network = get_generator(model, engine=engine, device=device)
-    settings = Settings(num_steps, sampler, guidance_scale, negative, size)
     inputs = find_inputs(picture)
     return one_or_all(
         picture, inputs, edit_each(inputs, network, change, settings, watch=watch, allow_private=allow_private)
@@ -154,30 +156,33 @@ def edit_each(
 
     Raises:
         UsageError: the network does not take the prompt, or nothing makes such pictures.
+        CheckpointError: a LoRA cannot be read, or is for another network.
     """
     settings = settings or Settings()
     check_change(model, change.prompt)
-    for input in inputs:
-        try:
-            opened = input.open(allow_private)
-            _check_mask(opened, change.mask)
-        except ImageError as error:
-            yield Failure(input.name, str(error), error)
-            continue
-        first = draw_seed() if change.seed is None else change.seed
-        before = on_white(opened)
-        size = working_size(model, before.size)
-        pictures = []
-        for number in range(change.count):
-            recipe = settings.recipe(model, change.prompt, first + number, size)
-            start = Start(input.name, pixels_hash(before), change.change)
-            if change.mask is not None:
-                start = replace(start, mask=change.mask.name, mask_pixels=pixels_hash(change.mask.image))
-            made = _make(replace(recipe, start=start), model, before, change.mask, watch)
-            if keep:
-                keep(input, made)
-            pictures.append(made)
-        yield Edited(input.name, tuple(pictures), _fitted(before, pictures[0].recipe.size))
+    by = provenance(model)
+    with adapted(model, settings.loras):
+        for input in inputs:
+            try:
+                opened = input.open(allow_private)
+                _check_mask(opened, change.mask)
+            except ImageError as error:
+                yield Failure(input.name, str(error), error)
+                continue
+            first = draw_seed() if change.seed is None else change.seed
+            before = on_white(opened)
+            size = working_size(model, before.size)
+            pictures = []
+            for number in range(change.count):
+                recipe = settings.recipe(model, change.prompt, first + number, size, by=by)
+                start = Start(input.name, pixels_hash(before), change.change)
+                if change.mask is not None:
+                    start = replace(start, mask=change.mask.name, mask_pixels=pixels_hash(change.mask.image))
+                made = _make(replace(recipe, start=start), model, before, change.mask, watch)
+                if keep:
+                    keep(input, made)
+                pictures.append(made)
+            yield Edited(input.name, tuple(pictures), _fitted(before, pictures[0].recipe.size))
 
 
 def edit_again(
@@ -197,6 +202,7 @@ def edit_again(
     Raises:
         UsageError: the recipe is of no edited picture, or the picture it began from was no file.
         ImageError: the picture or the mask cannot be opened, or they differ in size.
+        CheckpointError: a LoRA of it cannot be read, or is for another network.
     """
     start = recipe.start
     if start is None:
@@ -215,7 +221,8 @@ def edit_again(
         )
         if now != then
     ]
-    made = _make(recipe, model, before, mask, watch)
+    with adapted(model, recipe.loras):
+        made = _make(recipe, model, before, mask, watch)
     return Edited(input.name, (made,), _fitted(before, recipe.size)), changed
 
 

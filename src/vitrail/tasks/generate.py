@@ -5,7 +5,7 @@ import re
 import secrets
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vitrail.imaging.open import printable
 from vitrail.models.generator import Generator, Preview, to_image
 from vitrail.models.model import Model
 from vitrail.tasks.batches import Failure
+from vitrail.tasks.loras import Added, Loras, adapted, find_loras
 from vitrail.tasks.models import get_any_model, name_of
 from vitrail.tasks.recipe import Recipe, provenance, save_with_recipe
 
@@ -134,6 +135,7 @@ class Settings:
         guidance_scale: how far the picture is pushed from `negative`; 1 is not at all.
         negative: what the picture shall not be.
         size: in pixels.
+        loras: what is added to the network's weights, in that order.
     """
 
     num_steps: int | None = None
@@ -141,8 +143,17 @@ class Settings:
     guidance_scale: float | None = None
     negative: str = ""
     size: Size | None = None
+    loras: tuple[Added, ...] = ()
 
-    def recipe(self, model: Generator, prompt: str, seed: int, size: tuple[int, int] | None = None) -> Recipe:
+    def recipe(
+        self,
+        model: Generator,
+        prompt: str,
+        seed: int,
+        size: tuple[int, int] | None = None,
+        *,
+        by: Mapping[str, Any] | None = None,
+    ) -> Recipe:
         """What makes the picture of this prompt and seed.
 
         Args:
@@ -150,6 +161,7 @@ class Settings:
             prompt: what to make.
             seed: of the noise.
             size: (height, width) where these settings say none.
+            by: what `provenance` says of the network; needed where its LoRAs are put in already.
 
         Raises:
             UsageError: there is no such size or seed.
@@ -161,7 +173,7 @@ class Settings:
         if wanted is not None and min(wanted) < 1:
             raise UsageError(f"a picture has at least 1 pixel a side, not {wanted[1]}×{wanted[0]}")
         return Recipe(
-            **provenance(model),
+            **(by or provenance(model)),
             prompt=prompt,
             negative=self.negative,
             seed=seed,
@@ -169,6 +181,7 @@ class Settings:
             sampler=self.sampler or usual.sampler,
             guidance_scale=float(usual.guidance_scale if self.guidance_scale is None else self.guidance_scale),
             size=wanted or size or usual.size,
+            loras=self.loras,
         )
 
 
@@ -182,6 +195,7 @@ def generate(
     guidance_scale: float | None = None,
     negative: str = "",
     size: Size | None = None,
+    lora: Loras | None = None,
     model: str | os.PathLike | Model | None = None,
     engine: str = "auto",
     device: str | None = None,
@@ -199,6 +213,8 @@ def generate(
             checkpoint's own unless said.
         negative: what the picture shall not be.
         size: the side, or (height, width), in pixels; the checkpoint's own unless said.
+        lora: the file of a LoRA that is added to the network for these pictures, or several files, each with its
+            strength: {"ink.safetensors": 0.8}. See `vitrail.apply_lora` for what is read.
         model: what `vitrail.load` takes, or a loaded network; emoji/imagine-nano unless said, which draws emoji.
         engine: how the network runs.
         device: where it runs.
@@ -210,16 +226,16 @@ def generate(
     Raises:
         UsageError: a number is out of its range, there is no such sampler or size; the network makes no pictures, or
             does not take the one prompt.
-        CheckpointError: the network cannot be loaded.
+        CheckpointError: the network or a LoRA cannot be loaded.
         VitrailError: a picture does not fit in memory.
     """
+    settings = Settings(num_steps, sampler, guidance_scale, negative, size, find_loras(lora))
     network = get_generator(model, engine=engine, device=device)
-    settings = Settings(num_steps, sampler, guidance_scale, negative, size)
     prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else list(prompt)
-    results = generate_each(prompts, network, settings, count=count, seed=seed, watch=watch)
+    results = list(generate_each(prompts, network, settings, count=count, seed=seed, watch=watch))
     if prompt is not None and not isinstance(prompt, str):
-        return list(results)
-    result = next(results)
+        return results
+    (result,) = results
     if isinstance(result, Failure):
         raise result.cause
     return result
@@ -248,25 +264,28 @@ def generate_each(
 
     Raises:
         UsageError: `count` below 1, or no network makes such pictures.
+        CheckpointError: a LoRA cannot be read, or is for another network.
     """
     if count < 1:
         raise UsageError(f"make at least 1 picture, not {count}")
     settings = settings or Settings()
-    for prompt in prompts:
-        try:
-            said = checked_prompt(model, prompt)
-        except UsageError as error:
-            yield Failure(prompt, str(error), error)
-            continue
-        first = draw_seed() if seed is None else seed
-        pictures = []
-        for number in range(count):
-            recipe = settings.recipe(model, said, first + number)
-            made = Made(recipe.make(model, preview=watching(watch, model, recipe.num_steps)), recipe)
-            if keep:
-                keep(made)
-            pictures.append(made)
-        yield Generated(said, tuple(pictures))
+    by = provenance(model)
+    with adapted(model, settings.loras):
+        for prompt in prompts:
+            try:
+                said = checked_prompt(model, prompt)
+            except UsageError as error:
+                yield Failure(prompt, str(error), error)
+                continue
+            first = draw_seed() if seed is None else seed
+            pictures = []
+            for number in range(count):
+                recipe = settings.recipe(model, said, first + number, by=by)
+                made = Made(recipe.make(model, preview=watching(watch, model, recipe.num_steps)), recipe)
+                if keep:
+                    keep(made)
+                pictures.append(made)
+            yield Generated(said, tuple(pictures))
 
 
 def make_again(recipe: Recipe, model: Generator, *, watch: Watch | None = None) -> Made:
@@ -274,10 +293,12 @@ def make_again(recipe: Recipe, model: Generator, *, watch: Watch | None = None) 
 
     Raises:
         UsageError: it is that of an edited picture, which takes the picture, too; or the network cannot make it.
+        CheckpointError: a LoRA of it cannot be read, or is for another network.
     """
     if recipe.start is not None:
         raise UsageError(f"it began from a picture, {printable(recipe.start.picture)}: use edit --again")
-    return Made(recipe.make(model, preview=watching(watch, model, recipe.num_steps)), recipe)
+    with adapted(model, recipe.loras):
+        return Made(recipe.make(model, preview=watching(watch, model, recipe.num_steps)), recipe)
 
 
 def get_generator(

@@ -1,7 +1,8 @@
-"""The way from one prompt to another: a strip of pictures, or a film, between two things the network knows."""
+"""`vitrail.morph`: the way from one prompt to another, a strip of pictures, or a film."""
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from vitrail.errors import UsageError
 from vitrail.files import appearing
 from vitrail.imaging.open import printable
 from vitrail.models.generator import Generator, to_image
-from vitrail.tasks.generate import Settings, Watch, checked_prompt, draw_seed, watching
+from vitrail.models.model import Model
+from vitrail.tasks.generate import Settings, Size, Watch, checked_prompt, draw_seed, get_generator, watching
+from vitrail.tasks.loras import Loras, adapted, find_loras
 from vitrail.tasks.recipe import Recipe, Way, cannot_run, save_with_recipe
 
 FRAMES = 8
@@ -28,8 +31,8 @@ class Morph:
     """The pictures on the way from one prompt to another.
 
     Attributes:
-        frames: from the first prompt's picture to the second's, RGB.
-        recipe: all it takes to make them again.
+        frames: from the first prompt's picture to the second's, RGB; of a way that was broken off those made so far.
+        recipe: all it takes to make them again, and the rest.
     """
 
     frames: tuple[Image.Image, ...] = field(repr=False, compare=False)
@@ -79,76 +82,112 @@ class Morph:
 def morph(
     prompt: str,
     towards: str,
-    model: Generator,
-    settings: Settings | None = None,
     *,
     frames: int = FRAMES,
     seed: int | None = None,
     towards_seed: int | None = None,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    guidance_scale: float | None = None,
+    negative: str = "",
+    size: Size | None = None,
+    lora: Loras | None = None,
+    model: str | os.PathLike | Model | None = None,
+    engine: str = "auto",
+    device: str | None = None,
     watch: Watch | None = None,
 ) -> Morph:
     """Go from one prompt to another: the condition is mixed, more and more of the second, and the noise turned.
 
-    The first and the last picture are those that `generate` makes of the two prompts and seeds. With one seed the noise
-    stays the same; with two it is turned on the sphere from the one to the other (slerp: Shoemake 1985), so that what
-    lies between is noise of the same strength. What a sampler draws on its way is the first seed's; `euler`, `heun` and
-    other samplers that draw nothing give the smoothest way.
-
     Args:
-        prompt: where it begins.
+        prompt: where the way begins.
         towards: where it leads.
-        model: the network.
-        settings: how pictures are made.
         frames: how many pictures, both ends among them, at least 2.
         seed: of the noise; by default one is drawn.
         towards_seed: of the noise at the end; by default it is the same.
+        num_steps, sampler, guidance_scale, negative, size, lora, model, engine, device: as for `generate`.
         watch: called after every step of every picture.
 
     Raises:
         UsageError: a number is out of its range, the network takes no prompts or not these, or knows nothing between
             two prompts.
+        CheckpointError: the network or a LoRA cannot be loaded.
         VitrailError: a picture does not fit in memory.
     """
+    settings = Settings(num_steps, sampler, guidance_scale, negative, size, find_loras(lora))
+    network = get_generator(model, engine=engine, device=device)
+    recipe = way_between(prompt, towards, network, settings, frames=frames, seed=seed, towards_seed=towards_seed)
+    return morph_again(recipe, network, watch=watch)
+
+
+def way_between(
+    prompt: str,
+    towards: str,
+    model: Generator,
+    settings: Settings,
+    *,
+    frames: int = FRAMES,
+    seed: int | None = None,
+    towards_seed: int | None = None,
+) -> Recipe:
+    """What `morph_again` makes the way of; arguments and errors are those of `morph`."""
     if frames < 2:
         raise UsageError(f"a way from one prompt to another has at least 2 pictures, not {frames}")
     if not model.prompted:
         raise UsageError("only a network that is told what to make knows a way from one prompt to another")
-    settings = settings or Settings()
     prompt, towards = checked_prompt(model, prompt), checked_prompt(model, towards)
     first = draw_seed() if seed is None else seed
     last = settings.recipe(model, towards, first if towards_seed is None else towards_seed)
-    recipe = replace(settings.recipe(model, prompt, first), way=Way(towards, last.seed, frames))
-    return morph_again(recipe, model, watch=watch)
+    return replace(settings.recipe(model, prompt, first), way=Way(towards, last.seed, frames))
 
 
-def morph_again(recipe: Recipe, model: Generator, *, watch: Watch | None = None) -> Morph:
-    """The way that a recipe describes; errors are those of `morph`."""
+def morph_again(
+    recipe: Recipe,
+    model: Generator,
+    *,
+    watch: Watch | None = None,
+    keep: Callable[[Morph], None] | None = None,
+) -> Morph:
+    """The way that a recipe describes.
+
+    Args:
+        recipe: of a way.
+        model: the network.
+        watch: called after every step of every picture.
+        keep: called after every picture with the way so far.
+
+    Raises:
+        UsageError, CheckpointError, VitrailError: as `morph`.
+    """
     way = recipe.way
     assert way is not None  # who calls this has looked
     shape = model.latent_shape(recipe.size)
     noises = [torch.randn(1, *shape, generator=torch.Generator().manual_seed(one)) for one in (recipe.seed, way.seed)]
-    with torch.inference_mode():
-        ends = [model.condition([text]) for text in (recipe.prompt, way.prompt)]
-        negative = model.condition_against([recipe.negative])
-    pictures = []
-    for number in range(way.frames):
-        share = number / (way.frames - 1)
-        generator = torch.Generator().manual_seed(recipe.seed)
-        torch.randn(1, *shape, generator=generator)  # the first noise, which stands before what the sampler draws
-        try:
-            images = model.sample(
-                mixed(ends[0], ends[1], share),
-                turned(noises[0], noises[1], share),
-                negative=negative,
-                num_steps=recipe.num_steps,
-                sampler=recipe.sampler,
-                guidance_scale=recipe.guidance_scale,
-                generator=generator,
-                preview=watching(watch, model, recipe.num_steps),
-            )
-        except (RuntimeError, MemoryError) as error:
-            raise cannot_run(model, recipe.size, error) from error
-        pictures.append(to_image(images[0]))
+    pictures: list[Image.Image] = []
+    with adapted(model, recipe.loras):
+        with torch.inference_mode():
+            ends = [model.condition([text]) for text in (recipe.prompt, way.prompt)]
+            negative = model.condition_against([recipe.negative])
+        for number in range(way.frames):
+            share = number / (way.frames - 1)
+            generator = torch.Generator().manual_seed(recipe.seed)
+            torch.randn(1, *shape, generator=generator)  # the first noise, which stands before what the sampler draws
+            try:
+                images = model.sample(
+                    mixed(ends[0], ends[1], share),
+                    turned(noises[0], noises[1], share),
+                    negative=negative,
+                    num_steps=recipe.num_steps,
+                    sampler=recipe.sampler,
+                    guidance_scale=recipe.guidance_scale,
+                    generator=generator,
+                    preview=watching(watch, model, recipe.num_steps),
+                )
+            except (RuntimeError, MemoryError) as error:
+                raise cannot_run(model, recipe.size, error) from error
+            pictures.append(to_image(images[0]))
+            if keep:
+                keep(Morph(tuple(pictures), recipe))
     return Morph(tuple(pictures), recipe)
 
 

@@ -13,12 +13,13 @@ import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from vitrail import __version__
-from vitrail.errors import ImageError, UsageError, VitrailError
+from vitrail.errors import CheckpointError, ImageError, UsageError, VitrailError
 from vitrail.files import appearing
 from vitrail.imaging.open import printable
 from vitrail.imaging.save import picture_format, save_picture
 from vitrail.models.generator import Generator, Preview
 from vitrail.tasks.batches import is_out_of_memory
+from vitrail.tasks.loras import Added, digest_of
 from vitrail.tasks.models import engine_of, name_of
 
 KEY = "vitrail"
@@ -68,7 +69,7 @@ class Recipe:
 
     Attributes:
         model: what the network was loaded by.
-        weights: `fingerprint` of its weights.
+        weights: `fingerprint` of its weights, without the LoRAs.
         engine: how it ran.
         device: where it ran.
         prompt: what was asked for; "" where the network takes no prompt or was given none.
@@ -81,6 +82,7 @@ class Recipe:
         versions: of what made it: "vitrail" and "torch".
         start: what it began from, where that was a picture.
         way: where it is a strip or a film on the way to a second prompt.
+        loras: what was added to the weights, in that order.
     """
 
     model: str
@@ -97,10 +99,12 @@ class Recipe:
     versions: Mapping[str, str]
     start: Start | None = None
     way: Way | None = None
+    loras: tuple[Added, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Every attribute by its name, without those that are None; `size` is [height, width]."""
-        said = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        """Every attribute by its name, without those that are None or empty of LoRAs; `size` is [height, width]."""
+        said = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
+        said |= {"loras": list(said["loras"])} if self.loras else {}
         return {**said, "size": list(self.size), "versions": dict(self.versions)}
 
     def make(
@@ -114,7 +118,7 @@ class Recipe:
         """The picture, RGB.
 
         Args:
-            model: the network.
+            model: the network, its LoRAs put in.
             picture: what it begins from; it is scaled and cut to `size`.
             mask: as large as `picture`; white is painted anew.
             preview: called after each step with its number, from 0, and the denoised latents so far.
@@ -142,7 +146,10 @@ class Recipe:
         return made
 
     def differences(self, model: Generator) -> list[str]:
-        """Why this network may make another picture of it: a sentence each for weights, engine, device and versions."""
+        """Why this network may make another picture of it: a sentence each for what is not as it was.
+
+        That is weights, engine, device, versions, and the files of LoRAs.
+        """
         now = provenance(model)
         said = []
         if now["weights"] != self.weights:
@@ -153,6 +160,12 @@ class Recipe:
         for package, version in now["versions"].items():
             if (then := self.versions.get(package)) != version:
                 said.append(f"it was made with {package} {then}, and this is {package} {version}")
+        for lora in self.loras:
+            try:
+                if digest_of(lora.file) != lora.digest:
+                    said.append(f"the LoRA {printable(lora.file)} is not the file it was made with")
+            except CheckpointError as error:
+                said.append(str(error))
         return said
 
 
@@ -259,6 +272,8 @@ def _value(name: str, said: Any, kind: Any) -> Any:
     """What a field of this type holds, from its JSON."""
     if kind in (Start | None, Way | None):
         return _read(get_args(kind)[0], said)
+    if name == "loras" and isinstance(said, list):
+        return tuple(_read(Added, one) for one in said)
     if name == "size":
         fits = isinstance(said, list) and len(said) == 2 and all(type(side) is int for side in said)
     elif name == "versions":

@@ -1,6 +1,7 @@
-"""How a picture comes out of noise: the states on its way, and the field of arrows that led it there."""
+"""`vitrail.trace`: how a picture comes out of noise, the states on its way and the field of arrows that led it."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vitrail.diffusion.denoiser import Denoiser
-from vitrail.diffusion.guidance import classifier_free
 from vitrail.errors import UsageError
 from vitrail.imaging import draw
 from vitrail.imaging.open import printable
 from vitrail.models.generator import Generator, to_image
-from vitrail.tasks.generate import Made, Settings, Watch, checked_prompt, draw_seed, watching
+from vitrail.models.model import Model
+from vitrail.tasks.generate import Made, Settings, Size, Watch, checked_prompt, draw_seed, get_generator, watching
+from vitrail.tasks.loras import Loras, adapted, find_loras
 from vitrail.tasks.recipe import Recipe, cannot_run
 
 GRID = 9
@@ -128,13 +130,20 @@ class Trace:
 
 
 def trace(
-    prompt: str,
-    model: Generator,
-    settings: Settings | None = None,
+    prompt: str | None = None,
     *,
     seed: int | None = None,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    guidance_scale: float | None = None,
+    negative: str = "",
+    size: Size | None = None,
+    lora: Loras | None = None,
     grid: int = GRID,
     levels: int = LEVELS,
+    model: str | os.PathLike | Model | None = None,
+    engine: str = "auto",
+    device: str | None = None,
     watch: Watch | None = None,
 ) -> Trace:
     """Make one picture, and watch.
@@ -142,48 +151,52 @@ def trace(
     Beside the steps themselves this asks the network at `grid`² · `levels` points.
 
     Args:
-        prompt: what to make; "" where the network takes no prompt.
-        model: the network.
-        settings: how the picture is made.
+        prompt: what to make; None where the network takes no prompt.
         seed: of the noise; by default one is drawn.
+        num_steps, sampler, guidance_scale, negative, size, lora, model, engine, device: as for `generate`.
         grid: arrows a side.
         levels: noise levels at which arrows are drawn; fewer where there are fewer steps.
         watch: called after every step.
 
     Raises:
         UsageError: as for `generate`; or there are fewer than 2 steps, or the network was trained to inpaint.
+        CheckpointError: the network or a LoRA cannot be loaded.
         VitrailError: it does not fit in memory.
     """
-    settings = settings or Settings()
-    recipe = settings.recipe(model, checked_prompt(model, prompt), draw_seed() if seed is None else seed)
+    settings = Settings(num_steps, sampler, guidance_scale, negative, size, find_loras(lora))
+    network = get_generator(model, engine=engine, device=device)
+    said = checked_prompt(network, prompt or "")
+    recipe = settings.recipe(network, said, draw_seed() if seed is None else seed)
+    return trace_again(recipe, network, grid=grid, levels=levels, watch=watch)
+
+
+def trace_again(
+    recipe: Recipe, model: Generator, *, grid: int = GRID, levels: int = LEVELS, watch: Watch | None = None
+) -> Trace:
+    """The trace of a recipe's picture; arguments and errors are those of `trace`."""
     if recipe.num_steps < 2:
         raise UsageError(f"the way from noise to a picture is worth a look from 2 steps on, not {recipe.num_steps}")
     if model.inpaints:
         raise UsageError("a network that was trained to inpaint has no field of its own to draw")
     try:
-        with torch.inference_mode():
+        with adapted(model, recipe.loras), torch.inference_mode():
             return _traced(recipe, model, grid, levels, watch)
     except (RuntimeError, MemoryError) as error:
         raise cannot_run(model, recipe.size, error) from error
 
 
 def _traced(recipe: Recipe, model: Generator, grid: int, levels: int, watch: Watch | None) -> Trace:
-    """What `Generator.sample` does, watched."""
-    run, sigmas = model.sampler(recipe.sampler), model.sigmas(recipe.num_steps, recipe.sampler)
+    """What `Generator.generate` does for one picture, its denoiser watched."""
     dice = torch.Generator().manual_seed(recipe.seed)
     noise = torch.randn(1, *model.latent_shape(recipe.size), generator=dice).to(next(model.parameters()).device)
-    cond, denoise = None, model.denoiser()
-    if model.prompted:
-        cond = model.look_at(model.condition([recipe.prompt]), recipe.size)
-        if recipe.guidance_scale != 1:
-            negative = model.look_at(model.condition_against([recipe.negative]), recipe.size)
-            denoise = classifier_free(denoise, negative, recipe.guidance_scale)
+    cond = model.condition([recipe.prompt]) if model.prompted else None
+    negative = model.condition_against([recipe.negative]) if model.prompted else None
+    denoise, told = model.guided(cond, negative, recipe.guidance_scale, recipe.size)
+    run, sigmas = model.sampler(recipe.sampler), model.sigmas(recipe.num_steps, recipe.sampler)
     seen: dict[float, tuple[Tensor, Tensor]] = {}
     preview = watching(watch, model, recipe.num_steps)
     x = model.begin(noise, sigmas[0].item(), recipe.sampler)
-    x = run(_remembered(denoise, seen), x, sigmas, cond, generator=dice, preview=preview)
-    if sigmas[-1] > 0:
-        x = x * model.schedule.scale(sigmas[-1]).item()
+    x = model.ended(run(_remembered(denoise, seen), x, sigmas, told, generator=dice, preview=preview), sigmas[-1])
 
     at = [sigma for sigma in sigmas[:-1].float().tolist() if sigma in seen]
     states = torch.cat([*(seen[sigma][0] / math.hypot(1, sigma) for sigma in at), x])
@@ -193,7 +206,7 @@ def _traced(recipe: Recipe, model: Generator, grid: int, levels: int, watch: Wat
     for step in _spaced(len(at), levels):
         where = _points(path, grid)
         spots = (centre + where @ axes.T).reshape(-1, *x.shape[1:]) * math.hypot(1, at[step])
-        pulls = (_asked(denoise, spots.float(), at[step], cond) - spots.float()) / math.hypot(1, at[step])
+        pulls = (_asked(denoise, spots.float(), at[step], told) - spots.float()) / math.hypot(1, at[step])
         fields.append(Field(at[step], step, where.cpu().numpy(), (pulls.flatten(1).double() @ axes).cpu().numpy()))
 
     def picture(latents: Tensor) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -51,6 +51,17 @@ class Tokenizer:
             backend.enable_truncation(self.context)
             backend.enable_padding(pad_id=self.pad, pad_token=filler, length=length)
             object.__setattr__(self, "backend", backend)
+
+    def filled_with(self, pad: int) -> "Tokenizer":
+        """The same, but that it fills up with this token, and finds it in texts as a special one, as transformers does.
+
+        Raises:
+            ValueError: there is no such token.
+        """
+        filled = replace(self, pad=pad)
+        backend = copy.deepcopy(filled.backend)
+        backend.add_special_tokens([backend.id_to_token(pad)])
+        return replace(filled, backend=backend)
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         """Texts -> ids (B, N) int64, filled up on the right; one text is a batch of one.
