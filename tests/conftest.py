@@ -14,6 +14,14 @@ torch.set_num_threads(max(1, (os.cpu_count() or 2) // int(os.environ.get("PYTEST
 declare_missing_operators()  # or timm and transformers could not import beside a CPU build of torch
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What engines keep and remember is kept apart from the user's, in subprocesses, too; no engine is asked for."""
+    os.environ["VITRAIL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    for name in ("VITRAIL_ENGINE", "TORCHINDUCTOR_CACHE_DIR"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

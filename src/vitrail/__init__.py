@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from vitrail.tasks.duplicates import duplicates
     from vitrail.tasks.edit import edit
     from vitrail.tasks.embed import embed
+    from vitrail.tasks.export import export
     from vitrail.tasks.finetune import finetune
     from vitrail.tasks.generate import generate
     from vitrail.tasks.index import index
+    from vitrail.tasks.morph import morph
     from vitrail.tasks.search import search
+    from vitrail.tasks.trace import trace
+    from vitrail.tasks.tune import tune
     from vitrail.training.loop import evaluate, train
 
 __version__ = "0.1.0"
@@ -41,10 +45,14 @@ _LAZY = {
     "chat": "vitrail.tasks.chat",
     "generate": "vitrail.tasks.generate",
     "edit": "vitrail.tasks.edit",
+    "morph": "vitrail.tasks.morph",
+    "trace": "vitrail.tasks.trace",
     "index": "vitrail.tasks.index",
     "search": "vitrail.tasks.search",
     "duplicates": "vitrail.tasks.duplicates",
     "finetune": "vitrail.tasks.finetune",
+    "tune": "vitrail.tasks.tune",
+    "export": "vitrail.tasks.export",
     "train": "vitrail.training.loop",
     "evaluate": "vitrail.training.loop",
 }
@@ -66,13 +74,17 @@ __all__ = [
     "edit",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "generate",
     "index",
     "load",
+    "morph",
     "save",
     "search",
+    "trace",
     "train",
+    "tune",
 ]
 
 

@@ -18,9 +18,7 @@ RED_DISC, GREEN_SQUARE = 0, 5
 def test_the_ends_are_the_pictures_of_the_prompts():
     model = painter()
     for sampler in ("heun", "euler-ancestral"):
-        way = vitrail.morph(
-            "red disc", "green square", model=model, sampler=sampler, frames=4, seed=1, towards_seed=8
-        )
+        way = vitrail.morph("red disc", "green square", model=model, sampler=sampler, frames=4, seed=1, towards_seed=8)
         assert looks_like(way.frames[0], RED_DISC)
         assert looks_like(way.frames[3], GREEN_SQUARE)
         first = vitrail.generate("red disc", seed=1, sampler=sampler, model=model)

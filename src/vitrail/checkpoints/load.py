@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
+from vitrail.checkpoints.blank import blank
 from vitrail.checkpoints.files import Checkpoint, open_checkpoint
 from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.checkpoints.reading import first_line
 from vitrail.engines import prepare
+from vitrail.engines.threads import limit_threads
 from vitrail.errors import CheckpointError, UsageError
 from vitrail.models.model import Model, Origin
 from vitrail.text.tokenizer import Tokenizer
@@ -42,7 +44,9 @@ def load(
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
         device: where it runs; the CPU unless said.
         dtype: what it computes in; float32 unless said.
-        engine: how it runs; "auto" takes the fastest for this machine.
+        engine: how it runs: "eager", "packed", "compile", "openvino" or "onnx", with a precision behind a colon if
+            wanted ("openvino:int8"); "auto" takes the fastest for this machine, as far as it was measured
+            (`vitrail.tune`).
 
     Returns:
         The family's module, with `.family`, `.config`, `.preprocess(images)`, `.labels` and `.origin`; one that reads
@@ -51,11 +55,14 @@ def load(
     Raises:
         CheckpointError: the checkpoint cannot be found, fetched or understood, or a tensor is missing, left over or
             misshapen; the sentence names it.
-        UsageError: there is no such engine or device, or `dtype` is not a float type.
+        UsageError: there is no such engine or device, the engine cannot run this network, or `dtype` is not a float
+            type.
+        VitrailError: what the engine needs is not installed.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise UsageError(f"a network computes in a float type, torch.float32 or torch.bfloat16, not in {dtype}")
     where = _device(device)
+    limit_threads()
     checkpoint = open_checkpoint(str(name_or_path), architecture, half=dtype in (torch.float16, torch.bfloat16))
     layout = layout_of(checkpoint)
     model = build(layout, checkpoint)
@@ -65,7 +72,7 @@ def load(
     model.preprocess = read_preprocess(layout, checkpoint, model.config)
     if model.reads:
         model.tokenizer = read_tokenizer(layout, checkpoint, model.config)
-    model.origin = Origin(checkpoint.name, layout.library, checkpoint.licence, prepare(model, engine))
+    model.origin = Origin(checkpoint.name, layout.library, checkpoint.licence, prepare(model, engine, dtype=dtype))
     return model
 
 
@@ -94,7 +101,7 @@ def build(layout: Layout, checkpoint: Checkpoint) -> Model:
         blocks, tensors = _blocks(config), len(description.shapes)
         if blocks > tensors:  # a billion blocks take long to build even without memory
             raise ValueError(f"it asks for {blocks} blocks of a checkpoint with {tensors} tensors")
-        with torch.device("meta"):
+        with blank():
             model = layout.model(config)
         model.labels = layout.read_labels(description, config)
         return model
@@ -168,10 +175,11 @@ def _is_a(value: object, kind: Any) -> bool:
 
 def _assign(model: Model, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
     """Put the weights in the place of the meta tensors, without a second copy where device and dtype are theirs."""
+    model.to(dtype)  # here nothing is cast yet; but for what a network keeps as it is, this is what it asks for
     for name, tensor in model.weights().items():
         if name not in weights:  # a counter the checkpoint lacks
             weights[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
-        wanted = dtype if weights[name].is_floating_point() else weights[name].dtype
+        wanted = tensor.dtype if weights[name].is_floating_point() else weights[name].dtype
         weights[name] = weights[name].to(device, wanted)
     model.assign(weights)
 

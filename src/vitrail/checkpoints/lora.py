@@ -93,7 +93,7 @@ class LoRA:
     def _put(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.data = weights[name]
-            increment_version(parameter)  # or what was packed of other weights at the same address would stand for these
+            increment_version(parameter)  # or what was packed of others at the same address would stand for them
 
 
 @torch.inference_mode(False)

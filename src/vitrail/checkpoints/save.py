@@ -93,7 +93,7 @@ def convert(
     """
     if layout not in LAYOUTS:
         raise UsageError(f"there is no layout '{layout}'; there are {', '.join(LAYOUTS)}")
-    model = load(source, architecture=architecture)
+    model = load(source, architecture=architecture, engine="eager")  # whose weights are as they were read
     written = load(str(save(model, destination, layout=layout)))
     before = {name: value for name, value, _ in config_fields(model.config)}
     after = {name: value for name, value, _ in config_fields(written.config)}

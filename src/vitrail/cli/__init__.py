@@ -3,8 +3,10 @@
 import os
 import sys
 
+from vitrail.cli.bench import bench
 from vitrail.cli.data import data
 from vitrail.cli.door import app
+from vitrail.cli.engines import export, tune
 from vitrail.cli.imagine import edit, generate
 from vitrail.cli.inventory import convert, info, models
 from vitrail.cli.options import Verb
@@ -94,6 +96,21 @@ for verb, examples in (
     (evaluate, ("vitrail evaluate runs/vit-emoji", "vitrail evaluate runs/vit-emoji --json")),
     (models, ("vitrail models", "vitrail models --json")),
     (info, ("vitrail info efficientnet-lite0", "vitrail info google/vit-base-patch16-224")),
+    (bench, ("vitrail bench vit", "vitrail bench clip git --engine auto --engine eager -o results.json")),
+    (
+        tune,
+        (
+            "vitrail tune efficientnet-lite0",
+            "vitrail tune google/vit-base-patch16-224 --batch 8 --int8 --pictures photos/",
+        ),
+    ),
+    (
+        export,
+        (
+            "vitrail export efficientnet-lite0 lite0-onnx",
+            "vitrail export emoji/clip-nano clip --engine openvino --precision float16",
+        ),
+    ),
     (convert, ("vitrail convert google/vit-base-patch16-224 vit-in-timms-form --layout timm",)),
 ):
     app.command(cls=Verb, epilog="\b\nExamples:\n  " + "\n  ".join(examples))(verb)  # \b: lines stay as they are

@@ -71,7 +71,12 @@ Talker = Annotated[
 ]
 Top = Annotated[int, typer.Option("--top", "-k", help="How many labels to give.")]
 BatchSize = Annotated[int, typer.Option(help="The most pictures that go through the network at once.")]
-Engine = Annotated[str, typer.Option(help="How the network runs.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="How it runs: auto, eager, packed, compile, openvino, onnx; behind a colon its precision: openvino:int8."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps, …  [default: cpu]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")]
 AllowPrivate = Annotated[

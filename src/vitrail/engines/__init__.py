@@ -1,45 +1,169 @@
 """How a model runs, never what it says."""
 
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vitrail.engines.spec import ENGINES, PRECISIONS, Spec
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from vitrail.engines.entries import Entry
+    from vitrail.imaging.open import Picture
     from vitrail.models.model import Model
 
-ENGINES = ("eager", "packed")
+__all__ = ["ENGINES", "Spec", "can_run", "check", "prepare"]
 
 
-def prepare(model: "Model", engine: str) -> str:
+def prepare(
+    model: "Model",
+    engine: str = "auto",
+    *,
+    dtype: "torch.dtype | None" = None,
+    pictures: "Sequence[Picture] | None" = None,
+) -> str:
     """Make `model` run on `engine` and say what was picked, "packed float32".
 
     Args:
         model: a loaded network, where it is to run.
-        engine: "eager" is PyTorch as it is; "packed" lays linear weights out once for the processor; "auto" takes the
-            faster that this machine can run.
+        engine: "eager" is PyTorch as it is; "packed" lays weights out once for the processor; "compile" is
+            torch.compile; "openvino" and "onnx" run the family's `entries` by OpenVINO and ONNX Runtime, and the rest
+            packed. Behind a colon may be what it computes in: "packed:bfloat16", "openvino:int8"; the network keeps its
+            weights, but for one without `entries`, whose weights are cast. "auto" is what VITRAIL_ENGINE names, or else
+            the fastest that `vitrail tune` measured for this network on this machine, or else packed where that can be,
+            in the network's own float type.
+        dtype: the float type that the user asked for, which the engine then keeps to; None where it is free to choose.
+        pictures: what int8 is calibrated on; without any, what was calibrated earlier is used, or scenes are drawn.
 
     Raises:
-        UsageError: there is no such engine, or it cannot run here.
+        UsageError: there is no such engine, or it cannot run here, or not this family.
+        VitrailError: what the engine needs is not installed.
     """
+    from vitrail.engines.remembered import recall
+
+    said = (os.environ.get("VITRAIL_ENGINE") or "auto") if engine == "auto" else engine
+    if said == "auto":
+        spec = recall(model, None if dtype is None else _name(dtype)) or _best_guess(model)
+    else:
+        spec = Spec.of(said)
+        check(model, spec)
+    if dtype is not None and spec.precision not in (None, _name(dtype)):
+        raise UsageError(
+            f"the engine '{spec}' does not compute in {_name(dtype)}: leave the dtype to it, or name another"
+        )
+    _run(model, spec, pictures)
+    precision = spec.precision or _name(next(model.parameters()))
+    return f"{spec.engine} {precision}"
+
+
+def check(model: "Model", spec: Spec) -> None:
+    """See whether an engine can run a network here.
+
+    Raises:
+        UsageError: it cannot run here, or not this family.
+        VitrailError: what it needs is not installed.
+    """
+    from vitrail.engines.packed import can_pack
+
+    parameter = next(model.parameters())
+    precision = spec.precision or _name(parameter)
+    if spec.engine == "packed":
+        if not can_pack(parameter.new_empty(0, dtype=_dtype(precision))):
+            raise UsageError(
+                f"the engine 'packed' needs oneDNN on a CPU, in float32 or bfloat16, not {precision} on "
+                f"{parameter.device}"
+            )
+        return
+    if spec.engine == "eager":
+        return
+    if precision not in PRECISIONS[spec.engine]:
+        raise UsageError(
+            f"the engine '{spec.engine}' computes in {' or '.join(PRECISIONS[spec.engine])}, not in {precision}"
+        )
+    if not model.entries:
+        raise UsageError(
+            f"the engine '{spec.engine}' runs networks that see pictures, and {model.family} runs as eager or packed"
+        )
+    if spec.engine == "compile":
+        from vitrail.engines.compiled import check_compiler
+
+        check_compiler()
+        return
+    if parameter.device.type != "cpu":
+        raise UsageError(f"the engine '{spec.engine}' runs on the CPU, and this network is on {parameter.device}")
+    if spec.engine == "onnx":
+        from vitrail.engines.onnx import check_onnx
+
+        check_onnx()
+    else:
+        from vitrail.engines.openvino import check_openvino
+
+        check_openvino(precision)
+
+
+def can_run(model: "Model", spec: Spec) -> bool:
+    """Whether `check` finds nothing wrong."""
+    from vitrail.errors import VitrailError
+
+    try:
+        check(model, spec)
+    except VitrailError:
+        return False
+    return True
+
+
+def _best_guess(model: "Model") -> Spec:
+    packed = Spec("packed")
+    return packed if can_run(model, packed) else Spec("eager")
+
+
+def _run(model: "Model", spec: Spec, pictures: "Sequence[Picture] | None") -> None:
     from vitrail.engines.packed import can_pack, pack
 
-    if engine not in ("auto", *ENGINES):
-        raise UsageError(f"there is no engine '{engine}'; there are auto, {', '.join(ENGINES)}")
-    parameter = next(model.parameters())
-    packable = can_pack(parameter)
-    if engine == "packed" and not packable:
-        raise UsageError(f"the engine 'packed' needs oneDNN on a CPU, in float32 or bfloat16, not {_where(parameter)}")
-    chosen = "packed" if packable and engine != "eager" else "eager"
-    if chosen == "packed":
+    weight = next(model.parameters())
+    precision = spec.precision or _name(weight)
+    if spec.engine not in ("eager", "compile") and can_pack(weight):
         pack(model)
-    return f"{chosen} {_name(parameter)}"
+    if spec.engine in ("eager", "packed") and precision == _name(weight):
+        return
+    if not model.entries:
+        from vitrail.engines.answers import keep_answers
+
+        keep_answers(model, weight.dtype)
+        model.to(_dtype(precision))
+        if spec.engine == "packed":
+            pack(model)
+        return
+    for name in model.entries:
+        setattr(model, name, _entry(model, name, spec.engine, precision, pictures))
 
 
-def _name(parameter: "Tensor") -> str:
-    return str(parameter.dtype).removeprefix("torch.")
+def _entry(model: "Model", name: str, engine: str, precision: str, pictures: "Sequence[Picture] | None") -> "Entry":
+    if engine == "compile":
+        from vitrail.engines.compiled import CompiledEntry
+
+        return CompiledEntry(model, name, precision)
+    if engine == "openvino":
+        from vitrail.engines.openvino import OpenVINOEntry
+
+        return OpenVINOEntry(model, name, precision, pictures)
+    if engine == "onnx":
+        from vitrail.engines.onnx import ONNXEntry
+
+        return ONNXEntry(model, name, precision)
+    from vitrail.engines.cast import CastEntry, PackedCastEntry
+
+    return (PackedCastEntry if engine == "packed" else CastEntry)(model, name, precision)
 
 
-def _where(parameter: "Tensor") -> str:
-    return f"{_name(parameter)} on {parameter.device}"
+def _name(given: "Tensor | torch.dtype") -> str:
+    return str(getattr(given, "dtype", given)).removeprefix("torch.")
+
+
+def _dtype(precision: str) -> "torch.dtype":
+    import torch
+
+    return getattr(torch, precision)

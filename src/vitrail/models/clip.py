@@ -200,9 +200,9 @@ class CLIPText(nn.Module):
     def vector(self, ids: Tensor) -> Tensor:
         """Token ids (B, N) -> (B, D), the final token at the end of each text, which alone has seen all of it."""
         ends = self.ends(ids)
-        if not ids.is_meta:
+        if not (ids.is_meta or torch.compiler.is_compiling()):
             ids = ids[:, : int(ends.max()) + 1]  # nothing behind the last end is ever seen
-        return self(ids)[torch.arange(len(ids), device=ids.device), ends]
+        return self(ids)[torch.arange(ids.shape[0], device=ids.device), ends]
 
 
 class CLIP(ImageText):

@@ -70,6 +70,7 @@ class DINOv2(Model):
     """A ViT with LayerScale, registers and, in the giant size, gated MLPs (2304.07193, appendix B)."""
 
     family: ClassVar[str] = "dinov2"
+    entries: ClassVar[tuple[str, ...]] = ("features",)
     config: DINOv2Config
 
     def __init__(self, config: DINOv2Config) -> None:

@@ -133,6 +133,7 @@ class EfficientNet(Model):
     """
 
     family: ClassVar[str] = "efficientnet"
+    entries: ClassVar[tuple[str, ...]] = ("features",)
     config: EfficientNetConfig
 
     def __init__(self, config: EfficientNetConfig) -> None:

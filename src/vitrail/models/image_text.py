@@ -22,6 +22,7 @@ class ImageText(Model):
     """
 
     reads: ClassVar[bool] = True
+    entries: ClassVar[tuple[str, ...]] = ("features",)
     logit_scale: Tensor
     logit_bias: Tensor | None
     head: nn.Module

@@ -38,6 +38,8 @@ class Model(nn.Module):
         head: what turns the pooled vector into logits; the identity where there are no classes.
         labels: a name for each class, or None where the checkpoint names none.
         reads: whether it reads texts.
+        entries: its methods, pictures (B, C, H, W) -> tensor, that an engine may run in its own way: they depend on
+            nothing but the pictures and the weights, and hold nearly all of the work. Empty where there is no such.
         tokenizer: texts -> ids, the checkpoint's own, where it reads any; a network built in Python has none until one
             is set.
         tied: its weights that are another of its weights, under a second name: {"head.weight": "tokens.weight"}. A file
@@ -51,6 +53,7 @@ class Model(nn.Module):
     head: nn.Module
     labels: tuple[str, ...] | None = None
     reads: ClassVar[bool] = False
+    entries: ClassVar[tuple[str, ...]] = ()
     tokenizer: Tokenizer | None = None
     tied: Mapping[str, str] = {}
     origin: Origin | None = None

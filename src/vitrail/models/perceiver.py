@@ -168,7 +168,7 @@ class Latents(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, M, C) of any length M -> (B, N, D)."""
-        latents = self.read(self.initial.expand(len(inputs), -1, -1), inputs)
+        latents = self.read(self.initial.expand(inputs.shape[0], -1, -1), inputs)
         for _ in range(self.repeats):
             latents = self.blocks(latents)
         return latents
@@ -205,6 +205,7 @@ class Perceiver(Model):
     """Pixels are read into latents, and one learned query reads the class out of them. Perceiver IO, Figure 2, §4.5."""
 
     family: ClassVar[str] = "perceiver"
+    entries: ClassVar[tuple[str, ...]] = ("features",)
     config: PerceiverConfig
 
     def __init__(self, config: PerceiverConfig) -> None:
@@ -234,7 +235,7 @@ class Perceiver(Model):
 
     def pool(self, features: Tensor) -> Tensor:
         """Latents (B, N, D) -> what the query for the class reads in them, (B, D)."""
-        return self.answer(self.query.expand(len(features), -1, -1), features)[:, 0]
+        return self.answer(self.query.expand(features.shape[0], -1, -1), features)[:, 0]
 
 
 def _pixels(config: PerceiverConfig) -> LearnedPixels | FourierPixels | ConvolvedPixels:

@@ -113,7 +113,7 @@ class LearnedPixels(nn.Module):
         """(B, C, H, W) -> (B, H W, 2 D). For another size than it was trained on the places are interpolated."""
         positions = resize_positions(self.positions[None], self.size, self.grid(images), antialias=False)
         elements = self.pixels(images).flatten(2).mT
-        return torch.cat([elements, self.places(positions).expand(len(images), -1, -1)], 2)
+        return torch.cat([elements, self.places(positions).expand(images.shape[0], -1, -1)], 2)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of elements that these pictures become."""

@@ -259,7 +259,7 @@ class AttentionPooling(nn.Module):
         """(B, N, D) -> (B, D)."""
         queries, keys, values = (
             part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part, x in zip(self._maps(), (self.probe.expand(len(tokens), -1, -1), tokens, tokens), strict=True)
+            for part, x in zip(self._maps(), (self.probe.expand(tokens.shape[0], -1, -1), tokens, tokens), strict=True)
         )
         mixed = F.scaled_dot_product_attention(queries, keys, values)
         return self._after(mixed.transpose(1, 2).flatten(1))

@@ -64,6 +64,7 @@ class ViT(Model):
     """An image is a sequence of patches. Dosovitskiy et al., ICLR 2021, eq. 1-4."""
 
     family: ClassVar[str] = "vit"
+    entries: ClassVar[tuple[str, ...]] = ("features",)
     config: ViTConfig
     prefix_tokens: ClassVar[int] = 1  # the class token
 

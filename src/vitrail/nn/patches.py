@@ -74,4 +74,4 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, in
 
 def prepend(tokens: Tensor, *first: Tensor) -> Tensor:
     """Put learned tokens (1, n, D) in front of every sequence of `tokens` (B, N, D)."""
-    return torch.cat([*(token.expand(len(tokens), -1, -1) for token in first), tokens], dim=1)
+    return torch.cat([*(token.expand(tokens.shape[0], -1, -1) for token in first), tokens], dim=1)

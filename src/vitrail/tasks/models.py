@@ -51,7 +51,7 @@ def get_any_model(
 
     Args:
         model: what `vitrail.load` takes, a network that is loaded already, or None for `DEFAULT_MODEL`.
-        engine: how it runs.
+        engine: how it runs, as `vitrail.load` takes it.
         device: where it runs; the CPU unless said.
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
 
@@ -85,6 +85,11 @@ def engine_of(model: Model) -> str:
     return (
         model.origin.engine if model.origin else f"eager {str(next(model.parameters()).dtype).removeprefix('torch.')}"
     )
+
+
+def forget() -> None:
+    """Load every network anew when it is next named: what "auto" means has changed."""
+    _load.cache_clear()
 
 
 @lru_cache(maxsize=4)

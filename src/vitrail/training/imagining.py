@@ -31,8 +31,8 @@ _REMEMBERED = 100_000  # pictures' latents, of 4 kB each where they are 8×8×16
 class ImaginingSection(Objective):
     """The squared error of the velocity from latents to noise: flow matching, Lipman et al. 2023 (2210.02747), eq. 23.
 
-    The autoencoder stays as it is; the text tower learns unless the recipe's `freeze` names it. A picture's latents are found when it is first seen and
-    remembered, so that pictures should look the same each time: no augmentation.
+    The autoencoder stays as it is; the text tower learns unless the recipe's `freeze` names it. A picture's latents are
+    found when it is first seen and remembered, so that pictures should look the same each time: no augmentation.
 
     Attributes:
         time_mean, time_deviation: of the normal distribution that the logit of a time is drawn from, 0 for a picture

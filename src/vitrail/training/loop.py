@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitrail.checkpoints.load import load
 from vitrail.checkpoints.save import save
 from vitrail.data.source import Batch, Data, Prompts, Quiz, Source, Talks, Texts, normalise, scaling
+from vitrail.engines.threads import limit_threads
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.clip import CLIP
 from vitrail.models.clip_text import text_tower
@@ -437,6 +438,7 @@ def _numbered(source: Source, indices: Tensor) -> Batch:
 
 def _accelerator(recipe: Recipe) -> Accelerator:
     """Accelerate's view of this process among all of them."""
+    limit_threads()
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     precision = "bf16" if recipe.precision == "bf16" else "no"
     accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=recipe.accumulate)
