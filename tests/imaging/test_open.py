@@ -386,3 +386,47 @@ class TestFiles:
     def test_torch_is_not_imported(self):
         code = "import vitrail.imaging.inputs, sys; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+class TestReduced:
+    """JPEG files that are decoded at less than their size, where that is enough."""
+
+    @staticmethod
+    def slope(width: int = 400, height: int = 240) -> Image.Image:
+        across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+        return Image.fromarray(np.stack([across, down, 255 - across], axis=-1).astype("u1"))
+
+    @pytest.mark.parametrize(
+        ("enough", "expected"),
+        [
+            (None, (400, 240)),
+            ((60, 60), (100, 60)),
+            ((61, 60), (200, 120)),
+            ((30, 50), (50, 30)),
+            ((1, 1), (50, 30)),  # an eighth is the least
+            ((150, 60), (400, 240)),
+        ],
+    )
+    def test_the_smallest_size_that_is_enough(self, enough, expected):
+        picture = open_picture(encode(self.slope(), "JPEG", quality=95), enough=enough)
+        assert picture.image.size == expected
+        assert (picture.width, picture.height) == (400, 240)
+        scaled = np.asarray(self.slope().resize(expected, Image.Resampling.BOX)).astype(int)
+        assert abs(np.asarray(picture.image).astype(int) - scaled).max() <= 6
+
+    def test_of_a_lying_picture_height_and_width_are_those_when_upright(self):
+        data = encode(self.slope(), "JPEG", exif=exif(6))  # 240 wide and 400 high when upright
+        picture = open_picture(data, enough=(200, 60))
+        assert picture.image.size == (120, 200)
+        assert (picture.width, picture.height) == (240, 400)
+        assert picture.orientation == 6
+
+    @pytest.mark.parametrize("format", ["PNG", "WEBP"])
+    def test_other_formats_are_decoded_whole(self, format):
+        assert open_picture(encode(self.slope(), format), enough=(30, 50)).image.size == (400, 240)
+
+    @pytest.mark.parametrize("orientation", [1, 6])
+    def test_an_opened_picture_is_not_turned_twice(self, orientation):
+        first = open_picture(encode(self.slope(), "JPEG", exif=exif(orientation)))
+        again = open_picture(first.image)
+        assert np.array_equal(np.asarray(again.image), np.asarray(first.image))

@@ -1,5 +1,6 @@
 """`Preprocess` by itself: its geometry worked out by hand, its promises, and its sentences."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,29 @@ def test_standard():
     assert grey(photograph()).shape == (1, 1, 28, 28)
     assert -1 <= grey(photograph()).min() < 0 < grey(photograph()).max() <= 1
     assert standard((20, 30))(noise(7, 5)).shape[2:] == standard((20, 30)).output_size == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "expected"),
+    [
+        (standard(224), (3 * 256, 3 * 256)),
+        (Preprocess(Resize((30, 50))), (90, 150)),
+        (Preprocess(None), None),
+        (Preprocess(Resize((30, 50)), middle=(0.9, 0.9)), None),  # scaled after it was cut: by how much depends
+    ],
+)
+def test_what_is_enough(preprocess, expected):
+    assert preprocess.enough == expected
+
+
+def test_a_reduced_picture_is_prepared_nearly_as_the_whole_one():
+    preprocess, photo = standard(32), photograph().resize((800, 600))
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=90)
+    whole, reduced = (open_picture(file.getvalue(), enough=enough) for enough in (None, preprocess.enough))
+    assert reduced.image.width * 4 == whole.image.width
+    seen = [np.asarray(preprocess.picture(picture)).astype(int) for picture in (whole, reduced)]
+    assert abs(seen[0] - seen[1]).mean() < 1
 
 
 def test_output_size():

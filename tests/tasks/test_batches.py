@@ -86,12 +86,26 @@ def test_memory_that_does_not_suffice_is_a_sentence():
 def test_pictures_are_opened_only_a_little_ahead(monkeypatch):
     opened = []
     open_input = Input.open
-    monkeypatch.setattr(Input, "open", lambda input, allow: (opened.append(input.name), open_input(input, allow))[1])
+    monkeypatch.setattr(Input, "open", lambda input, *how: (opened.append(input.name), open_input(input, *how))[1])
     results = in_batches(find_inputs([grey(i % 256) for i in range(200)]), MODEL, Counting(), batch_size=4)
     assert not opened
     next(results)
     results.close()
     assert len(opened) <= 2 * (4 + THREADS)
+
+
+@pytest.mark.parametrize(("dtype", "reduced"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_large_jpegs_are_reduced_below_float32_and_only_there(dtype, reduced, monkeypatch, tmp_path):
+    model = tiny_vit().to(dtype)
+    noise(600, 400).save(tmp_path / "large.jpg")
+    sizes = []
+    prepare = Preprocess.__call__
+    monkeypatch.setattr(
+        Preprocess, "__call__", lambda self, picture: (sizes.append(picture.image.size), prepare(self, picture))[1]
+    )
+    [(_, result)] = in_batches(find_inputs([tmp_path / "large.jpg"]), model, Counting())
+    assert not isinstance(result, Failure)
+    assert [size != (600, 400) for size in sizes] == [reduced]
 
 
 def test_results_come_before_the_last_input_is_opened(tmp_path):

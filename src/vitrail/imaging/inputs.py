@@ -40,15 +40,15 @@ class Input:
     name: str
     error: ImageError | None = None
 
-    def open(self, allow_private: bool = False) -> Picture:
-        """Open it with `open_picture`.
+    def open(self, allow_private: bool = False, enough: tuple[int, int] | None = None) -> Picture:
+        """Open it with `open_picture`, whose arguments these are.
 
         Raises:
             ImageError: `error`, or what `open_picture` raises.
         """
         if self.error is not None:
             raise self.error
-        return open_picture(self.source, name=self.name, allow_private=allow_private)
+        return open_picture(self.source, name=self.name, allow_private=allow_private, enough=enough)
 
 
 def find_inputs(named: Source | Iterable[Source]) -> list[Input]:

@@ -26,6 +26,12 @@ HALF = (0.5, 0.5, 0.5)
 MAX_RESIZED_PIXELS = 2**27
 """A 1×65535 strip scaled by its shortest edge would fill the memory of any machine: past this it is refused."""
 
+REDUCING_GAP = 3
+"""How many times larger than its final size a picture stays where it is reduced while it is decoded.
+
+The name is Pillow's, who find 3 nearly indistinguishable from no reduction. docs/performance.md says what it changes.
+"""
+
 ImageLike: TypeAlias = Source | Picture
 """A PIL image, an array, a path, encoded bytes, an http(s) URL, or a picture that was opened already."""
 
@@ -164,6 +170,19 @@ class Preprocess:
         if self.resize is not None and self.resize.rule == "exact" and isinstance(self.resize.size, tuple):
             return self.resize.size
         return None
+
+    @property
+    def enough(self) -> tuple[int, int] | None:
+        """The (height, width) in pixels that a JPEG file may be decoded at instead of all of its own, or None.
+
+        For `open_picture`, where a small difference does not matter: `REDUCING_GAP` times what the picture is scaled
+        to. The rest is scaled here, with the filter that the checkpoint asks for.
+        """
+        if self.resize is None or self.middle is not None:
+            return None
+        size = self.resize.size
+        height, width = (size, size) if isinstance(size, int) else size
+        return REDUCING_GAP * height, REDUCING_GAP * width
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Tensor:
         """Pictures to the network's input.

@@ -1,6 +1,5 @@
 """Many pictures through one network: opened ahead of it on a few threads, in batches, a broken one in its place."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +10,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from vitrail.engines.threads import cores
 from vitrail.errors import ImageError, UsageError, VitrailError
 from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, printable
 from vitrail.models.model import Model
+from vitrail.tasks.models import engine_of
 
 Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
 
-THREADS = min(4, os.cpu_count() or 1)
+THREADS = min(4, cores())
 """Threads that open pictures. As many decoded pictures are in memory at once."""
 
 
@@ -56,7 +57,9 @@ def in_batches(
     """Open, prepare and run every input; each comes with its result as soon as that is there, in order.
 
     Never more than a few pictures are in memory, however many inputs there are. Pictures that come out of
-    preprocessing at the same size share a batch with their neighbours.
+    preprocessing at the same size share a batch with their neighbours. Pictures are opened and prepared while the
+    network runs, a batch ahead of it. For a network that runs in less than float32's precision large JPEG files are
+    reduced while they are decoded (`Preprocess.enough`), which changes less than that precision does.
 
     Args:
         inputs: what to look at.
@@ -86,6 +89,7 @@ def in_batches(
         run_together,
         batch_size=batch_size,
         allow_private=allow_private,
+        enough=None if engine_of(model).endswith("float32") else model.preprocess.enough,
     )
 
 
@@ -97,6 +101,7 @@ def prepared_in_batches(
     *,
     batch_size: int = 8,
     allow_private: bool = False,
+    enough: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Input, Result | Failure]]:
     """`in_batches` for what is more than a tensor.
 
@@ -107,13 +112,23 @@ def prepared_in_batches(
         run: what was prepared -> as many results; it runs without gradients.
         batch_size: the most that `run` is given at once.
         allow_private: fetch URLs from addresses that are not public, too.
+        enough: the (height, width) in pixels that pictures may be opened at, as `open_picture` takes it.
 
     Raises:
         UsageError: a batch size below 1.
     """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, not {batch_size}")
-    return _in_batches(inputs, prepare, kind, run, batch_size, allow_private)
+
+    def opened(input: Input) -> Prepared | Failure:
+        try:
+            return prepare(input.open(allow_private, enough))
+        except VitrailError as error:
+            return Failure(input.name, str(error), error)
+        except MemoryError:
+            return _failure(input, "it does not fit in memory")
+
+    return _in_batches(inputs, opened, kind, run, batch_size)
 
 
 def one_or_all(
@@ -144,15 +159,14 @@ def is_standard_input(named: Any) -> bool:
 
 def _in_batches(
     inputs: Sequence[Input],
-    prepare: Callable[[Picture], Prepared],
+    opened: Callable[[Input], Prepared | Failure],
     kind: Callable[[Prepared], Hashable],
     run: Callable[[list[Prepared]], Sequence[Result]],
     batch_size: int,
-    allow_private: bool,
 ) -> Iterator[tuple[Input, Result | Failure]]:
     batch: list[tuple[Input, Failure | None]] = []
     together: list[Prepared] = []  # those of the batch that are no failures
-    for input, prepared in _prepared(inputs, prepare, batch_size + THREADS, allow_private):
+    for input, prepared in _prepared(inputs, opened, batch_size + THREADS):
         if isinstance(prepared, Failure):
             batch.append((input, prepared))
         else:
@@ -168,18 +182,9 @@ def _in_batches(
 
 
 def _prepared(
-    inputs: Sequence[Input], prepare: Callable[[Picture], Prepared], ahead: int, allow_private: bool
+    inputs: Sequence[Input], opened: Callable[[Input], Prepared | Failure], ahead: int
 ) -> Iterator[tuple[Input, Prepared | Failure]]:
     """Each input with what it is prepared to, at most `ahead` of them before they are asked for."""
-
-    def opened(input: Input) -> Prepared | Failure:
-        try:
-            return prepare(input.open(allow_private))
-        except VitrailError as error:
-            return Failure(input.name, str(error), error)
-        except MemoryError:
-            return _failure(input, "it does not fit in memory")
-
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vitrail-open")
     remaining = iter(inputs)
     try:

@@ -30,7 +30,7 @@ class PictureFile(Input):
     seen: Seen
     noted: dict[str, Any] = field(default_factory=dict, compare=False)
 
-    def open(self, allow_private: bool = False) -> Picture:
+    def open(self, allow_private: bool = False, enough: tuple[int, int] | None = None) -> Picture:
         """Open it and note its facts.
 
         Raises:
@@ -40,7 +40,7 @@ class PictureFile(Input):
             self.noted["sha256"] = file_hash(self.name)
         except OSError as error:
             raise ImageError(f"{printable(self.name)} cannot be read: {error.strerror or error}.") from error
-        picture = super().open(allow_private)
+        picture = super().open(allow_private, enough)
         self.noted.update(width=picture.width, height=picture.height)
         return picture
 
