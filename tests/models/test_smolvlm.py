@@ -206,4 +206,5 @@ def test_it_is_saved_with_how_it_cuts(tmp_path):
     prompt, again = asked(model, "Why?", (64, 32)), asked(loaded, "Why?", (64, 32))
     assert torch.equal(prompt.pixels, again.pixels)
     with torch.inference_mode():
-        assert torch.equal(model(prompt.pixels, prompt.ids), loaded(again.pixels, again.ids))
+        plain, packed = model(prompt.pixels, prompt.ids), loaded(again.pixels, again.ids)
+    torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-6)
