@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,6 +147,7 @@ def test_one_that_is_interrupted_in_its_turn_is_not_waited_for():
     def call() -> float:
         calls.append(1)
         if len(calls) == 3:
+            time.sleep(1)  # until its turn is waited for: a signal just before that is seen when the turn is over
             os.kill(os.getpid(), signal.SIGINT)
             go_on.wait(60)
             finished.append(1)
