@@ -74,6 +74,28 @@ def test_score_of_the_mixture_is_the_gradient_of_its_density():
     assert torch.allclose(denoiser(x, sigma, None), MIXTURE(x, sigma))
 
 
+@pytest.mark.parametrize("level", [1e-3, 0.5, 50.0])
+def test_preconditioned_is_the_score_under_little_noise_and_the_picture_under_much(level: float):
+    """A network of the exact denoiser, by eq. 7 solved for F; what it sees and says is of unit size."""
+    sigma = torch.full((200,), level, dtype=torch.float64)
+    x0 = 0.5 * torch.randn(200, 2, dtype=torch.float64)
+    x = x0 + level * torch.randn(200, 2, dtype=torch.float64)
+    spread = (level**2 + 0.5**2) ** 0.5
+
+    def network(seen: Tensor, time: Tensor, cond: Any) -> Tensor:
+        assert torch.equal(time, sigma)
+        assert seen.std().item() == pytest.approx(1, abs=0.15)
+        said = (x0 - 0.25 / spread**2 * x) / (0.5 * level / spread)
+        assert said.std().item() == pytest.approx(1, abs=0.15)
+        if level == 1e-3:
+            torch.testing.assert_close(said / level, (x0 - x) / level**2, rtol=0.02, atol=20)
+        if level == 50:
+            torch.testing.assert_close(said, 2 * x0, rtol=0.02, atol=0.06)
+        return said / level
+
+    torch.testing.assert_close(parameterisations.preconditioned(network)(x, sigma, None), x0)
+
+
 def test_clipped_holds_pictures_to_their_range():
     denoiser = parameterisations.clipped(lambda x, sigma, cond: x, 2.0)
     assert denoiser(torch.tensor([[-3.0, 0.5, 7.0]]), torch.ones(1), None).tolist() == [[-2.0, 0.5, 2.0]]

@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 import vitrail
-from tests.training.small import SMALL
+from tests.training.small import SMALL, interrupt
 from tests.training.test_loop import losses
 from vitrail.data.source import normalise
 from vitrail.errors import UsageError
 from vitrail.evaluation.generation import box_encoder, features, frechet_distance
 from vitrail.training.denoising import Denoising, DenoisingSection
 from vitrail.training.family import build_model
-from vitrail.training.loop import Trainer, evaluate, open_data, train
+from vitrail.training.loop import evaluate, open_data, train
 from vitrail.training.randomness import generator_for
 from vitrail.training.recipe import Recipe, parse_recipe
 
@@ -72,9 +72,10 @@ class Says(nn.Module):
         return self.said
 
 
-@pytest.mark.parametrize("parameterisation", ["epsilon", "velocity", "clean", "flow", "score"])
+@pytest.mark.parametrize("parameterisation", ["epsilon", "velocity", "clean", "flow", "score", "preconditioned"])
 def test_the_loss_is_the_error_of_what_the_network_says(parameterisation: str):
-    schedule = {"flow": "flow", "score": "variance-exploding"}.get(parameterisation, "linear")
+    exploding = {"score": "variance-exploding", "preconditioned": "variance-exploding"}
+    schedule = {"flow": "flow", **exploding}.get(parameterisation, "linear")
     objective = section(parameterisation=parameterisation, schedule=schedule)
     images, noise, said = (torch.randn(4, 3, 4, 4) for _ in range(3))
     sigma = objective.sigma(torch.tensor([0.1, 0.4, 0.7, 0.95]))
@@ -87,6 +88,11 @@ def test_the_loss_is_the_error_of_what_the_network_says(parameterisation: str):
         "clean": (images, alpha * (images + by * noise), 1),
         "flow": (noise - images, (images + by * noise) / (1 + by), 1),
         "score": (-noise / by, images + by * noise, by),
+        "preconditioned": (
+            (images - 0.25 * (images + by * noise) / (by**2 + 0.25)) * (by**2 + 0.25).sqrt() / (0.5 * by**2),
+            (images + by * noise) / (by**2 + 0.25).sqrt(),
+            by,
+        ),
     }[parameterisation]
     torch.testing.assert_close(found, ((said - target) * scale).square().mean((1, 2, 3)), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(network.x, seen)
@@ -238,9 +244,10 @@ def test_a_run_learns_and_what_it_makes_is_nearer_to_glyphs_than_noise(
         assert min(drawn.size) > 100
 
 
-def test_a_score_network_learns(tmp_path: Path):
+@pytest.mark.parametrize("parameterisation", ["score", "preconditioned"])
+def test_a_score_network_learns(tmp_path: Path, parameterisation: str):
     objective = {
-        "parameterisation": "score",
+        "parameterisation": parameterisation,
         "schedule": "variance-exploding",
         "sigma_max": 10.0,
         "sampling": {"sampler": "predictor-corrector", "num_steps": 4},
@@ -251,21 +258,11 @@ def test_a_score_network_learns(tmp_path: Path):
     assert curve[40] < 0.8 * curve[10]
 
 
-def test_stopped_between_checkpoints_it_ends_in_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_stopped_between_checkpoints_it_ends_in_the_same_numbers(tmp_path: Path):
     objective = {"parameterisation": "flow", "schedule": "flow", "times": "logit-normal", "class_dropout": 0.3}
     recipe = denoising({**DIT, "image_size": 8}, objective, steps=9, optimiser={"name": "muon", "lr": 1e-3})
     straight = train(recipe, output=tmp_path / "straight")
-    update = Trainer.update
-
-    def interrupted(self: Trainer, step: int, parts: Any) -> Tensor:
-        if step == 6:
-            raise KeyboardInterrupt
-        return update(self, step, parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, output=tmp_path / "stopped")
+    interrupt(recipe, tmp_path / "stopped", before=6)
     resumed = train(recipe, output=tmp_path / "stopped")
     assert resumed.model.read_bytes() == straight.model.read_bytes()
     assert resumed.scores == straight.scores
@@ -289,8 +286,8 @@ def test_sections_that_make_no_sense_are_refused(keys: dict[str, Any], said: str
 def test_networks_and_objectives_that_do_not_fit_are_refused(tmp_path: Path):
     score = {"parameterisation": "score", "schedule": "variance-exploding"}
     for model, objective, said in (
-        (UNET, score, "'score' for ncsnpp, and for no other"),
-        (SCORE, {}, "'score' for ncsnpp, and for no other"),
+        (UNET, score, "'score' or 'preconditioned' for ncsnpp, and for no other"),
+        (SCORE, {}, "'score' or 'preconditioned' for ncsnpp, and for no other"),
         ({**SCORE, "center_input": True}, score, "set model.center_input to false"),
         ({**DIT, "variance": True}, {}, "set model.variance to false"),
         (UNET, {"class_dropout": 0.1}, "ddpm is told no classes"),

@@ -1,7 +1,8 @@
 """What a network was trained to say, turned into the clean picture it sees.
 
 A network reads scale(σ) · x and its own time t(σ), both by its schedule, and says the noise, the velocity, the picture,
-the flow or the score. Each function here wraps such a `network(x_in, t, cond)` once into a denoiser D(x, σ, cond).
+the flow, the score or what goes from the one to the other. Each function here wraps such a `network(x_in, t, cond)`
+once into a denoiser D(x, σ, cond).
 """
 
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from vitrail.diffusion.schedules import Discrete, Flow, Schedule
 
 #: (x_in (B, …), t (B,), cond) -> (B, …)
 Network = Callable[[Tensor, Tensor, Any], Tensor]
+
+DATA = 0.5
+"""The standard deviation of pictures in [-1, 1], about: σ_data of Karras et al. 2022 (2206.00364), table 1."""
 
 
 def epsilon(network: Network, schedule: Schedule) -> Denoiser:
@@ -71,6 +75,26 @@ def score(network: Network) -> Denoiser:
 
     def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         return x + rows(sigma, x) ** 2 * network(x, sigma, cond)
+
+    return denoiser
+
+
+def preconditioned(network: Network, data: float = DATA) -> Denoiser:
+    """The network says F / σ and reads σ as its time: D = c_skip x + c_out F(c_in x, σ), where F is of unit size.
+
+    For NCSN++ under much noise, where D = x + σ² s would be σ times as wrong as the network is. Under little noise
+    F / σ is the score; under much, F is the picture. Karras et al. 2022 (2206.00364), eq. 7 and table 1.
+
+    Args:
+        network: c_in x (B, …), of unit variance; σ (B,); cond -> F / σ (B, …).
+        data: the standard deviation of the pictures' numbers.
+    """
+
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        level = rows(sigma, x)
+        deviation = (level**2 + data**2).sqrt()
+        said = level * network(x / deviation, sigma, cond)
+        return (data / deviation) ** 2 * x + level * data / deviation * said
 
     return denoiser
 

@@ -38,7 +38,7 @@ from vitrail.models.ncsnpp import NCSNpp
 from vitrail.settings import Section
 from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
-from vitrail.training.randomness import generator_for
+from vitrail.training.randomness import evenly_spread, generator_for
 from vitrail.training.sheet import picture_sheet
 
 _LEVELS = 4  # of noise, at which the loss of a test picture is taken
@@ -46,6 +46,8 @@ _GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly
 _FIRST, _LAST = 1e-3, 1 - 1e-6  # of a flow's times: at 0 there is nothing to learn, at 1 the noise level is infinite
 _CLEAN, _NOISE = 2e-3, 200.0  # noise levels between which likelihoods are taken: about a byte's rounding, and all noise
 _TOLERANCE = 1e-4
+_SCORES = {"score": parameterisations.score, "preconditioned": parameterisations.preconditioned}
+"""What a network says that divides by the noise level itself."""
 
 
 class SamplingSection(Section):
@@ -77,8 +79,9 @@ class DenoisingSection(Objective):
     2011.13456, eq. 7).
 
     Attributes:
-        parameterisation: what the network says: the noise ("epsilon"), "velocity", the "clean" picture, the "flow"
-            or the "score".
+        parameterisation: what the network says: the noise ("epsilon"), "velocity", the "clean" picture, the "flow",
+            the "score", or "preconditioned", the score under little noise and the picture under much, which a small
+            network of the schedule "variance-exploding" needs.
         schedule: which noise levels there are, and how pictures are scaled beneath them.
         sigma_max: the most noise of the schedule "variance-exploding": about the largest distance of two pictures.
         times: how a time of the schedule is drawn: "uniform", or "logit-normal", more often in the middle (Esser et al.
@@ -93,7 +96,7 @@ class DenoisingSection(Objective):
     """
 
     name: Literal["denoising"]
-    parameterisation: Literal["epsilon", "velocity", "clean", "flow", "score"] = "epsilon"
+    parameterisation: Literal["epsilon", "velocity", "clean", "flow", "score", "preconditioned"] = "epsilon"
     schedule: Literal["linear", "scaled-linear", "cosine", "variance-exploding", "flow"] = "linear"
     sigma_max: Annotated[float, Field(gt=0.01)] = 50.0
     times: Literal["uniform", "logit-normal"] = "uniform"
@@ -104,7 +107,12 @@ class DenoisingSection(Objective):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        fits = {"velocity": ("linear", "scaled-linear", "cosine"), "flow": ("flow",), "score": ("variance-exploding",)}
+        fits = {
+            "velocity": ("linear", "scaled-linear", "cosine"),
+            "flow": ("flow",),
+            "score": ("variance-exploding",),
+            "preconditioned": ("variance-exploding",),
+        }
         if self.schedule not in fits.get(self.parameterisation, (self.schedule,)):
             needed = " or ".join(fits[self.parameterisation])
             raise ValueError(f"the parameterisation {self.parameterisation} goes with the schedule {needed} alone")
@@ -139,8 +147,8 @@ class DenoisingSection(Objective):
         def run(x: Tensor, time: Tensor, cond: Any) -> Tensor:
             return network(x, time, cond) if told else network(x, time)
 
-        if self.parameterisation == "score":
-            return parameterisations.score(run)
+        if self.parameterisation in _SCORES:
+            return _SCORES[self.parameterisation](run)
         wrap: Callable[[Any, Any], Denoiser] = getattr(parameterisations, self.parameterisation)
         return wrap(run, self.noise())
 
@@ -149,6 +157,7 @@ class DenoisingSection(Objective):
         weights = {
             "epsilon": sigma**-2,
             "score": sigma**-2,
+            "preconditioned": sigma**-2 + parameterisations.DATA**-2,
             "velocity": 1 + sigma**-2,
             "clean": torch.ones_like(sigma),
             "flow": (1 + 1 / sigma) ** 2,
@@ -246,8 +255,10 @@ class DenoisingSection(Objective):
             raise UsageError(
                 f"objective.name is 'denoising', which {model.family} is not trained by: use ddpm, ncsnpp or dit"
             )
-        if isinstance(model, NCSNpp) != (self.parameterisation == "score"):
-            raise UsageError("objective.parameterisation is 'score' for ncsnpp, and for no other family")
+        if isinstance(model, NCSNpp) != (self.parameterisation in _SCORES):
+            raise UsageError(
+                "objective.parameterisation is 'score' or 'preconditioned' for ncsnpp, and for no other family"
+            )
         if isinstance(model, NCSNpp) and model.config.center_input:
             raise UsageError("pictures of training are in [-1, 1] already: set model.center_input to false")
         if isinstance(model, DiT) and model.config.variance:
@@ -262,9 +273,7 @@ class DenoisingSection(Objective):
         Returns:
             The loss, (), detached.
         """
-        loss = passes.forward(batch["images"], batch["targets"])
-        passes.backward(loss)
-        return loss.detach()
+        return passes.learn(batch["images"], batch["targets"])
 
     def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], list[Made]]:
         """What makes a picture in the place of each of a test's, (B, 3, H, W), and says what the loss on these is.
@@ -338,7 +347,7 @@ class Denoising(Trainable):
         2107.00630, appendix I.1), so that the loss is less a matter of luck.
         """
         count, device = len(images), images.device
-        places = (torch.rand(()) + torch.arange(count) / count) % 1
+        places = evenly_spread(count)
         known: Tensor | None = None
         if isinstance(self.network, DiT):
             hidden = (torch.rand(count) < self.section.class_dropout).to(device)
