@@ -22,7 +22,6 @@ import argparse
 import gc
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ from machine import describe, table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitrail.bench.machine import CLOCKS, PRODUCT, product
+from vitrail.bench.weights import randomise
 from vitrail.evaluation.torchmetrics import declare_missing_operators
 
 declare_missing_operators()  # or diffusers could not import beside a CPU build of torch
@@ -44,17 +45,14 @@ from vitrail.checkpoints.layouts.clip_text_transformers import CLIPTextTransform
 from vitrail.checkpoints.layouts.unet_diffusers import UNetDiffusers  # noqa: E402
 from vitrail.checkpoints.schedulers import write_chain  # noqa: E402
 from vitrail.engines import prepare  # noqa: E402
-from vitrail.engines.packed import pack  # noqa: E402
 from vitrail.models.chain import Chain  # noqa: E402
 from vitrail.models.clip_text import CLIPTextEncoder  # noqa: E402
 from vitrail.models.stable_diffusion import StableDiffusion, StableDiffusionConfig  # noqa: E402
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 TOLERANCE = {  # of the largest number: what rounding may do in 22 blocks, and in a few guided steps of them
     "step": {torch.float32: 1e-4, torch.bfloat16: 0.05},
     "picture": {torch.float32: 1e-3, torch.bfloat16: 0.2},
 }
-ROWS, INNER, COLUMNS = 1576, 768, 3072  # the matrices whose rate is taken for the machine's
 SAMPLER, GUIDANCE = "ddim", 7.5
 START, END = 49406, 49407  # the tokens around a prompt
 
@@ -135,7 +133,7 @@ def compare(
     contenders: Contenders, dtype: torch.dtype, tolerance: float, rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
     """Both libraries' seconds in one precision, and how far apart what they give is."""
-    contenders = {**contenders, "product": one_product(dtype)}
+    contenders = {**contenders, "product": product(dtype)}
     with torch.inference_mode():
         contenders["product"]()  # packs
         with FlopCounterMode(display=False) as counted:
@@ -150,7 +148,7 @@ def compare(
                 call()
                 seconds[name].append(clock() - start)
     ratios = [slow / fast for fast, slow in zip(seconds["vitrail"], seconds["diffusers"], strict=True)]
-    rate = 2 * ROWS * INNER * COLUMNS / min(seconds["product"])
+    rate = PRODUCT / min(seconds["product"])
     return {
         "vitrail": statistics.median(seconds["vitrail"]),
         "diffusers": statistics.median(seconds["diffusers"]),
@@ -165,15 +163,7 @@ def build(dtype: torch.dtype) -> StableDiffusion:
     with torch.device("meta"):
         model = StableDiffusion(StableDiffusionConfig(chain=Chain(sampler=SAMPLER)))
     model.to(dtype).to_empty(device="cpu")
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.GroupNorm | nn.LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-            else:
-                for parameter in module.parameters(recurse=False):
-                    reach = module.weight[0].numel() ** -0.5 if isinstance(module, nn.Linear | nn.Conv2d) else 1.0
-                    parameter.uniform_(-reach, reach)
+    randomise(model)
     return model.eval()
 
 
@@ -208,14 +198,6 @@ def text_tower_given(ours: CLIPTextEncoder) -> nn.Module:
     weights = {name.removeprefix("text_model."): tensor for name, tensor in to_theirs(layout, ours).items()}
     theirs.load_state_dict(weights, assign=True)
     return theirs.eval()
-
-
-def one_product(dtype: torch.dtype) -> Callable[[], Tensor]:
-    """A contender that multiplies large matrices, one of them packed."""
-    linear = nn.Linear(INNER, COLUMNS, bias=False, dtype=dtype)
-    pack(linear)
-    rows = torch.randn(ROWS, INNER, dtype=dtype)
-    return lambda: linear(rows)
 
 
 def how_far(ours: Tensor, theirs: Tensor) -> float:

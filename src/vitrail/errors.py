@@ -22,3 +22,8 @@ class ImageError(VitrailError):
 
 class CheckpointError(VitrailError):
     """A checkpoint that cannot be found, read, understood or written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and texts of one thing a line."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vitrail.errors import VitrailError
+from vitrail.errors import UsageError, VitrailError
 
 
 @contextmanager
@@ -34,3 +34,26 @@ def appearing(path: Path, error: type[VitrailError] = VitrailError) -> Iterator[
         shutil.rmtree(scratch, ignore_errors=True)  # which leaves files alone
         with suppress(OSError):
             scratch.unlink()
+
+
+def read_lines(path: str | os.PathLike, what: str) -> tuple[str, ...]:
+    """What a text file in UTF-8 says, one a line, without space around it; empty lines are none.
+
+    Args:
+        path: the file.
+        what: to be in it, "labels", for the error's sentence.
+
+    Raises:
+        VitrailError: it cannot be read, or is not in UTF-8.
+        UsageError: it holds nothing.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise VitrailError(f"the {what} in {path} cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise VitrailError(f"the {what} in {path} cannot be read: it is no text in UTF-8") from None
+    said = tuple(filter(None, map(str.strip, lines)))
+    if not said:
+        raise UsageError(f"there are no {what} in {path}")
+    return said

@@ -1,7 +1,12 @@
-"""Recipes that train in seconds on generated glyphs."""
+"""Recipes that train in seconds on generated glyphs, and a training that is interrupted."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+from torch import Tensor
+
+from vitrail.training.loop import Trainer, train
 from vitrail.training.recipe import Recipe, parse_recipe
 
 SMALL: dict[str, Any] = {
@@ -64,6 +69,21 @@ def pairs(**changes: Any) -> Recipe:
 def talk(**changes: Any) -> Recipe:
     """The same for the recipe that learns from conversations."""
     return parse_recipe(_changed(TALK, changes))
+
+
+def interrupt(recipe: Recipe, folder: Path, before: int) -> None:
+    """Train into a folder until somebody presses Ctrl-C, just before the update of this number."""
+    update = Trainer.update
+
+    def interrupted(self: Trainer, step: int, parts: Any) -> Tensor:
+        if step == before:
+            raise KeyboardInterrupt
+        return update(self, step, parts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, output=folder)
 
 
 def _changed(raw: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Contrastive learning: its losses, the gradient cache, and a run that learns what was never shown."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import vitrail
-from tests.training.small import TOWER, pairs, small
+from tests.training.small import TOWER, interrupt, pairs, small
 from tests.training.test_loop import losses
 from vitrail.data.generated import generate_glyphs
 from vitrail.data.source import Batch
@@ -20,7 +19,7 @@ from vitrail.errors import UsageError, VitrailError
 from vitrail.text.train import train_tokenizer
 from vitrail.training.contrastive import infonce, sigmoid
 from vitrail.training.family import build_model
-from vitrail.training.loop import Trainer, evaluate, train
+from vitrail.training.loop import evaluate, train
 from vitrail.training.passes import Passes
 from vitrail.training.recipe import parse_recipe
 
@@ -136,20 +135,10 @@ def test_the_scale_is_brought_back_to_a_hundred_before_an_update():
     assert model.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)
 
 
-def test_stopped_it_goes_on_with_the_tokenizer_it_had(tmp_path, monkeypatch):
+def test_stopped_it_goes_on_with_the_tokenizer_it_had(tmp_path):
     recipe = pairs(steps=6, objective={"chunk": 16}, data={"scenes": 0.2}, augmentation={"rotate": 10.0})
     straight = train(recipe, output=tmp_path / "straight")
-    update = Trainer.update
-
-    def interrupted(self: Trainer, step: int, parts: Any) -> Tensor:
-        if step == 5:
-            raise KeyboardInterrupt
-        return update(self, step, parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, output=tmp_path / "stopped")
+    interrupt(recipe, tmp_path / "stopped", before=5)
     written = (tmp_path / "stopped" / "tokenizer.json").stat().st_mtime_ns
     resumed = train(recipe, output=tmp_path / "stopped")
     assert (tmp_path / "stopped" / "tokenizer.json").stat().st_mtime_ns == written

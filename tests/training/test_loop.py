@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 import vitrail
-from tests.training.small import small
+from tests.training.small import interrupt, small
 from vitrail.data.generated import generate_glyphs
 from vitrail.errors import UsageError, VitrailError
 from vitrail.training import checkpoint
-from vitrail.training.loop import Trainer, evaluate, train
+from vitrail.training.loop import evaluate, train
 from vitrail.training.recipe import Recipe, parse_recipe
 from vitrail.training.run import RunFolder
 
@@ -87,20 +87,10 @@ def test_killed_at_any_moment_it_ends_in_the_same_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("stopped", [1, 5, 6])
-def test_stopped_between_checkpoints_it_ends_in_the_same_numbers(stopped, tmp_path, monkeypatch):
+def test_stopped_between_checkpoints_it_ends_in_the_same_numbers(stopped, tmp_path):
     recipe = small(**{**EVERYTHING, "steps": 9})
     straight = train(recipe, output=tmp_path / "straight")
-    update = Trainer.update
-
-    def interrupted(self: Trainer, step: int, parts: object) -> torch.Tensor:
-        if step == stopped:
-            raise KeyboardInterrupt
-        return update(self, step, parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, output=tmp_path / "stopped")
+    interrupt(recipe, tmp_path / "stopped", before=stopped)
     resumed = train(recipe, output=tmp_path / "stopped")
     assert resumed.model.read_bytes() == straight.model.read_bytes()
     assert losses(resumed.folder) == losses(straight.folder)

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 import vitrail
-from tests.training.small import SMALL
+from tests.training.small import SMALL, interrupt
 from tests.training.test_loop import losses
 from vitrail.errors import UsageError
-from vitrail.training.loop import Trainer, evaluate, open_data, train
+from vitrail.training.loop import evaluate, open_data, train
 from vitrail.training.recipe import Recipe, parse_recipe
 
 MODEL = {
@@ -63,19 +63,9 @@ def test_the_bound_falls_and_is_found_again(tmp_path: Path):
     assert model.generate(seed=1, num_steps=4)[0].size == (16, 16)
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tmp_path: Path):
     whole = train(lsgm(steps=6), output=tmp_path / "whole")
-    update, made = Trainer.update, []
-
-    def stop(self: Trainer, step: int, parts: Any) -> Any:
-        if step == 4 and not made:
-            made.append(step)
-            raise KeyboardInterrupt
-        return update(self, step, parts)
-
-    monkeypatch.setattr(Trainer, "update", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train(lsgm(steps=6), output=tmp_path / "stopped")
+    interrupt(lsgm(steps=6), tmp_path / "stopped", before=4)
     assert train(lsgm(steps=6), output=tmp_path / "stopped").scores == pytest.approx(whole.scores, rel=1e-5)
 
 

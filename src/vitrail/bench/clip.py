@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.bench.contender import Contender, Ready
+from vitrail.bench.contender import Contender, Ready, import_library
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import contenders, every_engine
 from vitrail.bench.pictures import write_photographs
@@ -116,11 +116,7 @@ def open_clip_texts(checkpoint: Path, count: int) -> Ready:
 
 def _open_clip(checkpoint: Path) -> tuple[Any, Any]:
     """Its network, and its transform of pictures."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import open_clip
-
+    open_clip = import_library("open_clip")
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{checkpoint}")
     return model.eval(), transform
 

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from vitrail.bench.machine import CLOCKS, peak_memory
 from vitrail.errors import VitrailError
+from vitrail.evaluation.torchmetrics import declare_missing_operators
 
 PACKAGES = {"open_clip": "open_clip_torch"}
 """What is installed to import a module, where their names differ."""
@@ -167,6 +169,12 @@ def serve(connection: Connection, make: Callable[[], Ready], threads: int, clock
         connection.send(("failed", f"{type(error).__name__}: {reason}"))
     finally:
         connection.close()
+
+
+def import_library(name: str) -> Any:
+    """Another library to compare with, even where the torchvision that it imports is broken."""
+    declare_missing_operators()
+    return import_module(name)
 
 
 def _numbers(outcome: Any) -> np.ndarray:

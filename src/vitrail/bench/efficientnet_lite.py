@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vitrail.bench.contender import Contender, Ready
+from vitrail.bench.contender import Contender, Ready, import_library
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import contenders, every_engine
 from vitrail.bench.pictures import write_photographs
@@ -58,12 +58,9 @@ def ours(picture: Path, engine: str) -> Ready:
 
 def by_timm(folder: Path, picture: Path) -> Ready:
     """As timm's documentation runs it: its own transform on what Pillow opens."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import timm
     from PIL import Image
 
+    timm = import_library("timm")
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
 

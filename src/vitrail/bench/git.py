@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.bench.contender import Contender, Ready
+from vitrail.bench.contender import Contender, Ready, import_library
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import EVERYWHERE, contenders, every_engine
 from vitrail.bench.weights import drawn, randomise
@@ -73,11 +73,7 @@ def ours(checkpoint: Path, tokens: int, engine: str) -> Ready:
 
 def by_transformers(checkpoint: Path, tokens: int, precision: str) -> Ready:
     """As a user of transformers runs it."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import transformers
-
+    transformers = import_library("transformers")
     transformers.utils.logging.disable_progress_bar()
     dtype = getattr(torch, precision)
     model = transformers.GitForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vitrail.engines.machine import processor
 from vitrail.engines.packed import pack
 
 ROWS, INNER, COLUMNS = 1576, 768, 3072
@@ -28,13 +29,11 @@ LIBRARIES = ("timm", "open_clip_torch", "transformers", "diffusers", "openvino",
 
 def describe(threads: int | None = None) -> str:
     """One line on the processor, the threads (those that torch computes on, unless said), Python and torch."""
-    lines = _lines("/proc/cpuinfo")
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    features = " ".join(lines)
+    features = " ".join(_lines("/proc/cpuinfo"))
     wide = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f" {name} " in f" {features} "]
     count = threads or torch.get_num_threads()
     said = [
-        next(named, platform.processor() or platform.machine()) + (f" ({', '.join(wide)})" if wide else ""),
+        processor() + (f" ({', '.join(wide)})" if wide else ""),
         f"{count} thread{'s' if count != 1 else ''}",
         f"Python {platform.python_version()}",
         f"torch {torch.__version__}",

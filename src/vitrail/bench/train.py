@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vitrail.bench.contender import Contender, Ready
+from vitrail.bench.contender import Contender, Ready, import_library
 from vitrail.bench.contest import Work
 from vitrail.bench.weights import drawn, operations, randomise
 from vitrail.models.ddpm import DDPM, DDPMConfig
@@ -68,14 +68,10 @@ def our_classifier(config: ViTConfig, batch: int) -> Ready:
 
 def by_timm(config: ViTConfig, batch: int) -> Ready:
     """As PyTorch's documentation trains a network of timm's, with our weights."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import timm
-
     from vitrail.checkpoints.layout import to_theirs
     from vitrail.checkpoints.layouts.vit_timm import ViTTimm
 
+    timm = import_library("timm")
     model = timm.models.vision_transformer.VisionTransformer(
         img_size=config.image_size,
         patch_size=config.patch_size,
@@ -98,14 +94,10 @@ def our_denoiser(config: DDPMConfig, batch: int) -> Ready:
 
 def by_diffusers(config: DDPMConfig, batch: int) -> Ready:
     """As PyTorch's documentation trains a network of diffusers', with our weights."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import diffusers
-
     from vitrail.checkpoints.layout import to_theirs
     from vitrail.checkpoints.layouts.ddpm_diffusers import DDPMDiffusers
 
+    diffusers = import_library("diffusers")
     layout, model = DDPMDiffusers(), _denoiser(config)
     theirs = diffusers.UNet2DModel.from_config(layout.write_config(model))
     theirs.load_state_dict(to_theirs(layout, model))

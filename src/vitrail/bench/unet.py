@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitrail.bench.contender import Contender, Ready
+from vitrail.bench.contender import Contender, Ready, import_library
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import EVERYWHERE, contenders, every_engine
 from vitrail.bench.weights import drawn, operations, randomise
@@ -57,14 +57,10 @@ def ours(config: UNetConfig, latents: int, engine: str) -> Ready:
 
 def by_diffusers(config: UNetConfig, latents: int, precision: str) -> Ready:
     """As a user of diffusers runs it, with our weights."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import diffusers
-
     from vitrail.checkpoints.layout import to_theirs
     from vitrail.checkpoints.layouts.unet_diffusers import UNetDiffusers
 
+    diffusers = import_library("diffusers")
     dtype, layout = getattr(torch, precision), UNetDiffusers()
     model = _drawn(config).to(dtype)
     with torch.device("meta"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vitrail.bench.contender import Contender, Ready
+from vitrail.bench.contender import Contender, Ready, import_library
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import contenders, every_engine
 from vitrail.bench.weights import drawn, operations, randomise
@@ -64,11 +64,7 @@ def ours(folder: Path, batch: int, engine: str) -> Ready:
 
 def by_timm(folder: Path, batch: int, precision: str) -> Ready:
     """As a user of timm runs it."""
-    from vitrail.evaluation.torchmetrics import declare_missing_operators
-
-    declare_missing_operators()
-    import timm
-
+    timm = import_library("timm")
     dtype = getattr(torch, precision)
     model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval().to(dtype)
     pictures = drawn(batch, *model.pretrained_cfg["input_size"], dtype=dtype)

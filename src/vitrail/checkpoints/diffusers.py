@@ -10,19 +10,11 @@ from vitrail.imaging.preprocess import HALF, Preprocess
 _SILU = ("silu", "swish")  # two names of one function; the first is written
 
 
-class DiffusersLayout(Layout):
-    """A folder with config.json (`_class_name` says the family) and diffusion_pytorch_model.safetensors."""
-
-    library = "diffusers"
-    weights_file = "diffusion_pytorch_model.safetensors"
-    class_name: ClassVar[str]
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        """By `_class_name`."""
-        return config.get("_class_name") == self.class_name
+class GeneratorLayout(Layout):
+    """A layout of networks that make pictures: no file says how they have their pixels, for all have them alike."""
 
     def read_preprocess(self, description: Description, config: Any) -> Preprocess:
-        """Pixels to [-1, 1] in the picture's own size, as all of diffusers' networks have them."""
+        """Pixels to [-1, 1] in the picture's own size."""
         if getattr(config, "channels", 3) == 1:
             return Preprocess(resize=None, mode="L", mean=HALF[:1], std=HALF[:1])
         return Preprocess(resize=None, mean=HALF, std=HALF)
@@ -32,8 +24,20 @@ class DiffusersLayout(Layout):
         return {}
 
     def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
-        """None: a network alone names no classes."""
+        """None: they name no classes."""
         return None
+
+
+class DiffusersLayout(GeneratorLayout):
+    """A folder with config.json (`_class_name` says the family) and diffusion_pytorch_model.safetensors."""
+
+    library = "diffusers"
+    weights_file = "diffusion_pytorch_model.safetensors"
+    class_name: ClassVar[str]
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """By `_class_name`."""
+        return config.get("_class_name") == self.class_name
 
 
 def block_rows(ours: str, theirs: str) -> list[Row]:

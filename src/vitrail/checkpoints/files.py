@@ -21,11 +21,11 @@ from vitrail.checkpoints.reading import (
     SafeTensors,
     TokenizerFiles,
     cached_tokenizer,
-    first_line,
     licence_of,
     open_tensors,
     parse_json,
     read_json,
+    reason_of,
     shapes_of,
     shard_names,
 )
@@ -280,6 +280,6 @@ def _fetch(name: str, repo: str, part: str | None, revision: str | None, form: s
     except Exception as error:
         raise CheckpointError(
             f"'{name}' is not in the box, no such folder exists, it is not in the hub's local cache, and the hub "
-            f"cannot be reached ({first_line(error.__cause__ or error)})"
+            f"cannot be reached ({reason_of(error.__cause__ or error)})"
         ) from None
     return weights.parent

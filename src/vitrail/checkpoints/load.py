@@ -14,7 +14,7 @@ from vitrail.checkpoints.blank import blank
 from vitrail.checkpoints.files import Checkpoint, open_checkpoint
 from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
-from vitrail.checkpoints.reading import first_line
+from vitrail.checkpoints.reading import reason_of
 from vitrail.engines import prepare
 from vitrail.engines.threads import limit_threads
 from vitrail.errors import CheckpointError, UsageError
@@ -110,7 +110,7 @@ def build(layout: Layout, checkpoint: Checkpoint) -> Model:
     except KeyError as error:
         raise CheckpointError(f"the config of '{checkpoint.name}' lacks {error}") from None
     except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"the config of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
+        raise CheckpointError(f"the config of '{checkpoint.name}' makes no sense: {reason_of(error)}") from None
 
 
 def read_preprocess(layout: Layout, checkpoint: Checkpoint, config: Any) -> Any:
@@ -118,7 +118,7 @@ def read_preprocess(layout: Layout, checkpoint: Checkpoint, config: Any) -> Any:
     try:
         return layout.read_preprocess(checkpoint.description, config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the preprocessing of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
+        raise CheckpointError(f"the preprocessing of '{checkpoint.name}' makes no sense: {reason_of(error)}") from None
 
 
 def read_tokenizer(layout: Layout, checkpoint: Checkpoint, config: Any) -> Tokenizer | None:
@@ -130,7 +130,7 @@ def read_tokenizer(layout: Layout, checkpoint: Checkpoint, config: Any) -> Token
     except KeyError as error:
         raise CheckpointError(f"the tokenizer of '{checkpoint.name}' lacks {error}") from None
     except Exception as error:  # `tokenizers` raises nothing narrower for broken files
-        raise CheckpointError(f"the tokenizer of '{checkpoint.name}' makes no sense: {first_line(error)}") from None
+        raise CheckpointError(f"the tokenizer of '{checkpoint.name}' makes no sense: {reason_of(error)}") from None
 
 
 def config_fields(config: Any, within: str = "") -> Iterator[tuple[str, Any, Any]]:

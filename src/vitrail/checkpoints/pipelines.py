@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from vitrail.checkpoints.diffusers import GeneratorLayout
 from vitrail.checkpoints.layout import Description, Layout, Row, Shapes
 from vitrail.checkpoints.reading import TOKENIZERS, TokenizerFiles, open_tensors, read_json, shapes_of, shard_names
 from vitrail.errors import CheckpointError
-from vitrail.imaging.preprocess import HALF, Preprocess
 from vitrail.models.model import Model
 
 INDEX = "model_index.json"
@@ -59,7 +59,7 @@ class PartsTensors(Mapping[str, Tensor]):
         return sum(map(len, self._parts.values()))
 
 
-class PipelineLayout(Layout):
+class PipelineLayout(GeneratorLayout):
     """A folder with model_index.json, whose `_class_name` says the family.
 
     A description of such a folder has for its config what the index says, and under "parts" each part's own config, by
@@ -128,18 +128,6 @@ class PipelineLayout(Layout):
             }
             for name, part in self.parts.items()
         }
-
-    def read_preprocess(self, description: Description, config: Any) -> Preprocess:
-        """Pixels to [-1, 1]."""
-        return Preprocess(resize=None, mean=HALF, std=HALF)
-
-    def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
-        """Nothing: no file says it."""
-        return {}
-
-    def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
-        """None where pictures are of no classes."""
-        return None
 
 
 def part_of(description: Description, name: str) -> Description:

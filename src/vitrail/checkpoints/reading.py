@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vitrail.errors import CheckpointError
+from vitrail.errors import CheckpointError, first_line
 
 TOKENIZERS = (
     "tokenizer.json",
@@ -37,7 +37,7 @@ class SafeTensors(Mapping[str, Tensor]):
             try:
                 file = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is not a whole safetensors file ({first_line(error)})") from None
+                raise CheckpointError(f"{path} is not a whole safetensors file ({reason_of(error)})") from None
             self._files.update(dict.fromkeys(file.keys(), file))
             self.metadata.update(file.metadata() or {})
 
@@ -66,7 +66,7 @@ class TokenizerFiles(Mapping[str, str | bytes]):
         try:
             return path.read_bytes() if path.suffix == ".model" else path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from None
+            raise CheckpointError(f"{path} cannot be read ({reason_of(error)})") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -142,7 +142,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
             "from a checkpoint"
         ) from None
     except Exception as error:  # damaged bytes make the unpickler stumble over errors of every kind
-        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint ({first_line(error)})") from None
+        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint ({reason_of(error)})") from None
     for wrapper in ("state_dict", "model"):  # what training scripts wrap it in
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
@@ -172,7 +172,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({first_line(error)})") from None
+        raise CheckpointError(f"{path} cannot be read as JSON ({reason_of(error)})") from None
     return parse_json(text, str(path))
 
 
@@ -185,7 +185,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where} cannot be read as JSON ({first_line(error)})") from None
+        raise CheckpointError(f"{where} cannot be read as JSON ({reason_of(error)})") from None
     if not isinstance(parsed, dict):
         raise CheckpointError(f"{where} holds no JSON object")
     return parsed
@@ -201,6 +201,6 @@ def licence_of(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def first_line(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """What an error says, in one line: some libraries' messages carry the stack of their C++."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")[:200]
+    return first_line(error).rstrip(".:")[:200]

@@ -18,8 +18,8 @@ CHINESE = {
 }
 """The colours that are told apart, and what they are called in Chinese."""
 
-_HUES = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
-_WHERE_HUES_BEGIN = (245, 11, 29, 46, 110, 182, 215)  # of 256 in a circle that begins within red
+_HUES = ("orange", "yellow", "green", "blue", "purple", "pink", "red")
+_WHERE_HUES_BEGIN = (11, 29, 46, 110, 182, 215, 245)  # of 256 in a circle: what is before the first is of the last
 _MOST = 0.4  # of what is to be seen, for one colour to be the glyph's
 
 
@@ -42,9 +42,7 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
     """The number of each pixel's colour, (N,), of uint8 RGB values (N, 3)."""
     names = list(CHINESE)
     hue, saturation, value = np.asarray(Image.fromarray(pixels[None]).convert("HSV"))[0].astype(int).T
-    order = np.argsort(_WHERE_HUES_BEGIN)
-    begins = np.array(_WHERE_HUES_BEGIN)[order]
-    colour = np.array([names.index(_HUES[number]) for number in order])[np.searchsorted(begins, hue, "right") - 1]
+    colour = np.array([names.index(each) for each in _HUES])[np.searchsorted(_WHERE_HUES_BEGIN, hue, "right") - 1]
     reddish = (hue > 2) & (hue < 29)
     colour[reddish & (value < 190)] = names.index("brown")
     colour[(colour == names.index("red")) & (value > 190) & (saturation < 120)] = names.index("pink")

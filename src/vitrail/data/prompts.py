@@ -15,11 +15,11 @@ from vitrail.data.emoji_sources import Glyphs
 from vitrail.data.generated import MOST_CONCEPTS, generate_glyphs
 from vitrail.data.glyphs import Concept, GlyphTable
 from vitrail.data.scenes.dice import Dice
-from vitrail.data.scenes.nouns import article, style_name
+from vitrail.data.scenes.nouns import article
 from vitrail.data.scenes.things import nameable
 from vitrail.data.source import Batch, Data, Prompts, Wanted
 from vitrail.data.splits import unseen_combination
-from vitrail.data.texts import LANGUAGES, Language, names
+from vitrail.data.texts import LANGUAGES, Language, in_style, names
 from vitrail.errors import UsageError
 from vitrail.settings import Section
 
@@ -188,12 +188,6 @@ def in_colour(said: str, name: str, colour: str, language: str) -> str:
         if article(name) in said
         else said.replace(name, f"{colour} {name}")
     )
-
-
-def in_style(said: str, style: str, language: str) -> str:
-    """With the art style: "a frog, flat style", "扁平风格的青蛙"."""
-    look = style_name(style, language)
-    return f"{look}风格的{said}" if language == "zh" else f"{said}, {look} style"
 
 
 def _spread(indices: list[int], count: int) -> list[int]:

@@ -47,6 +47,12 @@ def group_names(group: str, language: str) -> tuple[str, ...]:
     return (name, f"{name}的图片") if language == "zh" else (name, f"a picture of {name}")
 
 
+def in_style(said: str, style: str, language: str) -> str:
+    """With the art style: "a frog, flat style", "扁平风格的青蛙"."""
+    look = style_name(style, language)
+    return f"{look}风格的{said}" if language == "zh" else f"{said}, {look} style"
+
+
 def sayings(concept: Concept, style: str, language: str, dice: Dice) -> list[str]:
     """Everything that training may say of a glyph.
 
@@ -56,14 +62,15 @@ def sayings(concept: Concept, style: str, language: str, dice: Dice) -> list[str
         language: "en" or "zh".
         dice: draws which keywords are said, and in which order.
     """
-    said, look, group = _noun(concept, language), style_name(style, language), group_name(concept.group, language)
+    said, group = _noun(concept, language), group_name(concept.group, language)
     if language == "zh":
         name, keywords = concept.name_zh, _keywords(concept.keywords_zh, "、", dice)
-        sentences = [f"一张{name}的图片", f"这是{said}", f"画着{said}的图", f"{look}风格的{name}", f"{name}，{group}"]
+        sentences = [f"一张{name}的图片", f"这是{said}", f"画着{said}的图"]
+        sentences += [in_style(name, style, language), f"{name}，{group}"]
     else:
         name, keywords = concept.name_en, _keywords(concept.keywords_en, ", ", dice)
         sentences = [f"an emoji of {said}", f"this is {said}", f"there is {said}"]
-        sentences += [f"{said}, {look} style", f"{name}, {group}"]
+        sentences += [in_style(said, style, language), f"{name}, {group}"]
     return [*names(concept, language), *sentences, group, *keywords]
 
 

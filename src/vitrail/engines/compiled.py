@@ -9,7 +9,7 @@ from torch import Tensor
 from vitrail.engines.cache import cache_folder
 from vitrail.engines.cast import CastEntry
 from vitrail.engines.entries import MOST_SIZES, Run
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, first_line
 
 
 class CompiledEntry(CastEntry):
@@ -30,8 +30,9 @@ class CompiledEntry(CastEntry):
             except Exception as error:
                 if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                     raise
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise VitrailError(f"torch.compile cannot compile this {self.model.family} here ({first})") from error
+                raise VitrailError(
+                    f"torch.compile cannot compile this {self.model.family} here ({first_line(error)})"
+                ) from error
 
         return run
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from vitrail.engines.packed import is_watched, state_of
 from vitrail.errors import VitrailError
 from vitrail.models.model import Model
 
@@ -96,7 +97,7 @@ class Entry(ABC):
                 self.changed = list(map(id, self.model.modules())) != list(map(id, self.parts))
                 self.touched = False
             self.changed = self.changed or _state(self.parts) != self.state
-        return not self.changed and not any(_is_watched(part) for part in self.parts or self.model.modules())
+        return not self.changed and not any(is_watched(part) for part in self.parts or self.model.modules())
 
     def checked(self, images: Tensor) -> Run:
         """What was made for pictures of this size, once it said of the first what the plain method says.
@@ -132,13 +133,9 @@ class Entry(ABC):
 def _state(parts: list[nn.Module]) -> list[tuple[int, int]]:
     """What changes when a weight is replaced or written to."""
     return [
-        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        state_of(tensor)
         for part in parts
         for held in (part._parameters, part._buffers)
         for tensor in held.values()
         if tensor is not None
     ]
-
-
-def _is_watched(part: nn.Module) -> bool:
-    return bool(part._forward_hooks or part._forward_pre_hooks)

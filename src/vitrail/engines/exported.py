@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, first_line
 from vitrail.models.model import Model
 
 
@@ -62,8 +62,9 @@ def exported(model: Model, call: Callable[[Any, Tensor], Tensor], example: Tenso
                 Method(model, call).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
             )
     except Exception as error:  # of many kinds, with pages of advice to whoever wrote the network
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise VitrailError(f"this {model.family} is no graph that another program could run ({first})") from error
+        raise VitrailError(
+            f"this {model.family} is no graph that another program could run ({first_line(error)})"
+        ) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from vitrail.engines.entries import Run
 from vitrail.engines.exported import exported, quiet
 from vitrail.engines.kept import ConvertedEntry
 from vitrail.engines.pictures import CALIBRATION, sample
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import UsageError, VitrailError, first_line
 from vitrail.imaging.open import Picture
 from vitrail.models.model import Model
 
@@ -120,8 +120,7 @@ def quantised(graph: Any, model: Model, size: tuple[int, ...], pictures: Sequenc
                 model_type=nncf.ModelType.TRANSFORMER if attends else None,
             )
     except Exception as error:  # NNCF raises of its own and of Python's
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise VitrailError(f"NNCF cannot quantise this {model.family} ({first})") from error
+        raise VitrailError(f"NNCF cannot quantise this {model.family} ({first_line(error)})") from error
 
 
 def running(graph: Any, precision: str) -> Run:

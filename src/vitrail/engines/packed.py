@@ -84,7 +84,7 @@ class Packed(ABC):
 
     def state(self, input: Tensor) -> tuple[Any, ...]:
         """What the packed weight depends on: while it is the same for an input, so is the weight."""
-        return _state(self.weight)
+        return state_of(self.weight)
 
     @abstractmethod
     def plain(self, input: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Packed(ABC):
 class PackedLinear(Packed):
     """For an `nn.Linear`: (..., in) -> (..., out)."""
 
-    kind = nn.Linear
+    kind: ClassVar[type[nn.Module]] = nn.Linear
 
     def plain(self, input: Tensor) -> Tensor:
         """By PyTorch's own product."""
@@ -214,7 +214,7 @@ class PackedConvolutionNorm(Packed):
         """As the module's own; one that is in training, was changed since, or is watched, is left to itself."""
         parts = (self.module.convolution, self.module.norm, self.module.act)
         known = type(parts[0]) is Convolution and type(parts[1]) is nn.BatchNorm2d and type(parts[2]) in _POINTWISE
-        watched = any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        watched = any(map(is_watched, parts))
         if not known or watched or parts[1].training or input.ndim != 4:
             return self.plain(input)
         return super().__call__(input)
@@ -223,7 +223,7 @@ class PackedConvolutionNorm(Packed):
         """All that is in the packed weight, and where the zeros around this picture are."""
         norm = self.module.norm
         tensors = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        return (*(part for tensor in tensors for part in _state(tensor)), self.module.convolution.margins(input))
+        return (*(part for tensor in tensors for part in state_of(tensor)), self.module.convolution.margins(input))
 
     def plain(self, input: Tensor) -> Tensor:
         """What the three modules give."""
@@ -255,7 +255,7 @@ class PackedConvolutionNorm(Packed):
         return input[:1]
 
 
-class PackedMLP(Packed):
+class PackedMLP(PackedLinear):
     """For an `MLP` with a GELU, which the first product applies to what it writes: (..., D) -> (..., D)."""
 
     kind = MLP
@@ -273,7 +273,7 @@ class PackedMLP(Packed):
     def __call__(self, input: Tensor) -> Tensor:
         """As the MLP's own; one whose first half was replaced since, or is watched, is left to itself."""
         up, act = self.module.up, self.module.act
-        if type(up) is not nn.Linear or any(half._forward_hooks or half._forward_pre_hooks for half in (up, act)):
+        if type(up) is not nn.Linear or is_watched(up) or is_watched(act):
             return self.module.down(act(up(input)))
         return self.module.down(super().__call__(input))
 
@@ -281,18 +281,10 @@ class PackedMLP(Packed):
         """By PyTorch's own product and GELU."""
         return self.module.act(nn.functional.linear(input, self.module.up.weight, self.module.up.bias))
 
-    def lay_out(self, weight: Tensor, input: Tensor) -> Tensor:
-        """For any number of rows."""
-        return torch.ops.mkldnn._reorder_linear_weight(weight, None)
-
     def product(self, input: Tensor, packed: Tensor) -> Tensor:
         """The packed weight's product, the bias, and the GELU."""
         up, act = self.module.up, self.module.act
         return torch.ops.mkldnn._linear_pointwise(input, packed, up.bias, "gelu", [], act.approximate)
-
-    def part(self, input: Tensor) -> Tensor:
-        """The first row."""
-        return input.reshape(-1, input.shape[-1])[:1]
 
 
 _POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
@@ -304,9 +296,14 @@ _POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
 """What oneDNN calls an activation that it applies to a convolution's output, and its numbers."""
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """Where a tensor lies, and how often it was changed there."""
+def state_of(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor lies, and how often it was changed there: another where it was replaced or written to."""
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether somebody looks at what goes into a module or comes out of it, and so would miss its being passed by."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 KINDS: tuple[type[Packed], ...] = (PackedLinear, PackedConvolution, PackedConvolutionNorm, PackedMLP)

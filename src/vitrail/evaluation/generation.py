@@ -39,14 +39,18 @@ def features(pictures: Tensor, encoder: Model) -> Tensor:
     Returns:
         (B, D) float32, on the CPU.
     """
-    bytes_ = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    device = next(encoder.parameters()).device
     seen = []
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for start in range(0, len(bytes_), _AT_ONCE):
-            prepared = encoder.preprocess(list(bytes_[start : start + _AT_ONCE])).to(device)
-            seen.append(encoder.pool(encoder.features(prepared)).float().cpu())
+    for part in pictures.split(_AT_ONCE):
+        pixels = prepared(part, encoder)
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+            seen.append(encoder.pool(encoder.features(pixels)).float().cpu())
     return torch.cat(seen)
+
+
+def prepared(pictures: Tensor, encoder: Model) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1], what lies outside cut off -> what an encoder takes, where it runs."""
+    bytes_ = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return encoder.preprocess(list(bytes_)).to(next(encoder.parameters()).device)
 
 
 def frechet_distance(real: Tensor, made: Tensor) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 from vitrail.models.clip import CLIP, CLIPText, CLIPTextConfig
 from vitrail.models.model import Model
-from vitrail.text.tokenizer import Tokenizer
+from vitrail.text.tokenizer import Tokenizer, token_ids
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,8 @@ class CLIPTextEncoder(Model):
         Raises:
             UsageError: texts are given to a network without a tokenizer.
         """
-        if not isinstance(texts, Tensor):
-            if self.tokenizer is None:
-                raise UsageError("this network has no tokenizer: give it token ids, or set its `tokenizer`")
-            texts = self.tokenizer(texts)
-        return self.projection(self.text.vector(texts.to(self.text.positions.device)))
+        ids = token_ids(texts, self.tokenizer)
+        return self.projection(self.text.vector(ids.to(self.text.positions.device)))
 
 
 def prompt_ids(prompts: Sequence[str], tokenizer: Tokenizer) -> Tensor:

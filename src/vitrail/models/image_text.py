@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.errors import UsageError
 from vitrail.models.model import Model
+from vitrail.text.tokenizer import token_ids
 
 
 class ImageText(Model):
@@ -46,11 +46,7 @@ class ImageText(Model):
         Raises:
             UsageError: texts are given to a network without a tokenizer.
         """
-        if not isinstance(texts, Tensor):
-            if self.tokenizer is None:
-                raise UsageError("this network has no tokenizer: give it token ids, or set its `tokenizer`")
-            texts = self.tokenizer(texts)
-        vectors = self.embed_tokens(texts.to(self.logit_scale.device))
+        vectors = self.embed_tokens(token_ids(texts, self.tokenizer).to(self.logit_scale.device))
         return F.normalize(vectors, dim=-1) if normalize else vectors
 
     def forward(self, images: Tensor, texts: str | Sequence[str] | Tensor) -> Tensor:

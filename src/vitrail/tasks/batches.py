@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitrail.engines.threads import cores
-from vitrail.errors import ImageError, UsageError, VitrailError
+from vitrail.errors import ImageError, UsageError, VitrailError, first_line
 from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, printable
 from vitrail.models.model import Model
@@ -80,7 +80,7 @@ def in_batches(
             if is_out_of_memory(error):
                 raise
             height, width = tensors[0].shape[-2:]
-            raise ValueError(f"the network cannot run on {height}×{width} pixels ({_first_line(error)})") from error
+            raise ValueError(f"the network cannot run on {height}×{width} pixels ({first_line(error)})") from error
 
     return prepared_in_batches(
         inputs,
@@ -225,16 +225,12 @@ def _why(error: Exception, count: int) -> str:
         return f"the network does not fit in memory with it{several}"
     if isinstance(error, ValueError):  # the network's own sentence
         return str(error)
-    return f"the network cannot run on it ({_first_line(error)})"
+    return f"the network cannot run on it ({first_line(error)})"
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether this is how torch says that memory is full."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _failure(input: Input, reason: str) -> Failure:

@@ -7,7 +7,6 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.checkpoints.box import box_names
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import UsageError
+from vitrail.files import read_lines
 from vitrail.imaging import draw
 from vitrail.imaging.open import printable
 from vitrail.models.generator import Generator, Preview, to_image
@@ -375,16 +375,7 @@ def read_prompts(path: str | os.PathLike) -> tuple[str, ...]:
         VitrailError: it cannot be read, or is not in UTF-8.
         UsageError: it holds no prompt.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise VitrailError(f"the prompts in {path} cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise VitrailError(f"the prompts in {path} cannot be read: it is no text in UTF-8") from None
-    prompts = tuple(filter(None, map(str.strip, lines)))
-    if not prompts:
-        raise UsageError(f"there are no prompts in {path}")
-    return prompts
+    return read_lines(path, "prompts")
 
 
 def file_stem(prompt: str) -> str:

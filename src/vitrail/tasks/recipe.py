@@ -13,7 +13,7 @@ import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from vitrail import __version__
-from vitrail.errors import CheckpointError, ImageError, UsageError, VitrailError
+from vitrail.errors import CheckpointError, ImageError, UsageError, VitrailError, first_line
 from vitrail.files import appearing
 from vitrail.imaging.open import printable
 from vitrail.imaging.save import picture_format, save_picture
@@ -204,8 +204,7 @@ def cannot_run(model: Generator, size: tuple[int, int], error: Exception) -> Vit
     what = f"'{name_of(model)}' cannot make a picture of {width}×{height} pixels here"
     if is_out_of_memory(error):
         return VitrailError(f"{what}: it does not fit in memory; make it smaller")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return VitrailError(f"{what} ({reason})")
+    return VitrailError(f"{what} ({first_line(error)})")
 
 
 def save_with_recipe(picture: Image.Image, path: str | os.PathLike, recipe: Recipe) -> None:

@@ -7,7 +7,6 @@ Radford et al. 2021 (2103.00020), §3.1.2.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.checkpoints.box import box_names
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import UsageError
+from vitrail.files import read_lines
 from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.tasks.models import get_model, name_of
@@ -182,16 +182,7 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
         VitrailError: it cannot be read, or is not in UTF-8.
         UsageError: it holds no label.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise VitrailError(f"the labels in {path} cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise VitrailError(f"the labels in {path} cannot be read: it is no text in UTF-8") from None
-    labels = tuple(filter(None, map(str.strip, lines)))
-    if not labels:
-        raise UsageError(f"there are no labels in {path}")
-    return labels
+    return read_lines(path, "labels")
 
 
 def _directions(model: ImageText, texts: Sequence[str]) -> Tensor:

@@ -123,6 +123,19 @@ class Tokenizer:
         return cls(backend, cut["max_length"], fill["pad_id"], fill["length"] is not None)
 
 
+def token_ids(texts: str | Sequence[str] | Tensor, tokenizer: Tokenizer | None) -> Tensor:
+    """Texts, or what are their ids (B, N) already, -> these.
+
+    Raises:
+        UsageError: they are texts and there is no tokenizer, or what the tokenizer raises.
+    """
+    if isinstance(texts, Tensor):
+        return texts
+    if tokenizer is None:
+        raise UsageError("this network has no tokenizer: give it token ids, or set its `tokenizer`")
+    return tokenizer(texts)
+
+
 def parse_backend(text: str) -> Backend:
     """The tokenizer that a tokenizer.json describes.
 

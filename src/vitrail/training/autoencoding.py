@@ -76,9 +76,7 @@ class AutoencodingSection(Objective):
         Returns:
             The loss, (), detached.
         """
-        loss = passes.forward(batch["images"])
-        passes.backward(loss)
-        return loss.detach()
+        return passes.learn(batch["images"])
 
     def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], Tensor]:
         """What gives prepared pictures (B, 3, H, W) as they come back and as they were: (B, 2, 3, H, W) float32."""

@@ -15,14 +15,14 @@ from vitrail.data.source import Batch, Data
 from vitrail.diffusion.noise import noise_like
 from vitrail.errors import UsageError
 from vitrail.evaluation.classification import Scores
-from vitrail.evaluation.generation import box_encoder
+from vitrail.evaluation.generation import box_encoder, prepared
 from vitrail.evaluation.imagining import ImaginingScores
 from vitrail.models.latent_diffusion import LatentDiffusion
 from vitrail.models.model import Model
 from vitrail.training.denoising import SamplingSection
 from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
-from vitrail.training.randomness import generator_for
+from vitrail.training.randomness import evenly_spread, generator_for
 from vitrail.training.sheet import picture_sheet
 
 _REMEMBERED = 100_000  # pictures' latents, of 4 kB each where they are 8×8×16
@@ -84,9 +84,7 @@ class ImaginingSection(Objective):
         network, device = network_of(passes.model), batch["images"].device
         left_out = torch.rand(len(batch["texts"])) < self.text_dropout
         texts = ["" if out else text for text, out in zip(batch["texts"], left_out.tolist(), strict=True)]
-        loss = passes.forward(batch["images"], network.tokenizer(texts).to(device))
-        passes.backward(loss)
-        return loss.detach()
+        return passes.learn(batch["images"], network.tokenizer(texts).to(device))
 
     def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], Tensor]:
         """What makes a picture for each prompt of a test, and puts it beside the real one: (B, 2, 3, H, W) float32.
@@ -152,10 +150,8 @@ class Imagining(Trainable):
                 network.latent_mean.copy_(latents.mean((0, 2, 3), keepdim=True))
                 network.latent_deviation.copy_(latents.std((0, 2, 3), keepdim=True))
             latents = (latents - network.latent_mean) / network.latent_deviation
-        noise, count = torch.randn_like(latents), len(latents)
-        # Times of a batch are spread evenly, from a place that is drawn: the loss is less a matter of luck.
-        places = (torch.rand((), dtype=torch.float64) + torch.arange(count) / count) % 1
-        logits = torch.special.ndtri(places) * section.time_deviation + section.time_mean
+        noise = torch.randn_like(latents)
+        logits = torch.special.ndtri(evenly_spread(len(latents))) * section.time_deviation + section.time_mean
         time = logits.sigmoid().float().to(latents.device)
         mixed = time[:, None, None, None]
         seen = (1 - mixed) * latents + mixed * noise
@@ -201,8 +197,7 @@ class Imagining(Trainable):
     def _patches(self, image: Tensor) -> Tensor:
         """What the encoder sees in a prepared picture (3, H, W), where the transformer's tokens are: (N, E)."""
         encoder = box_encoder(image.device)
-        pixels = ((image + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-        tokens = encoder.features(encoder.preprocess([pixels]).to(image.device))[0, 1:]
+        tokens = encoder.features(prepared(image[None], encoder))[0, encoder.prefix_tokens :]
         side, config = math.isqrt(len(tokens)), self.network.config.denoiser
         grid = tokens.T.reshape(1, -1, side, side)
         return F.adaptive_avg_pool2d(grid, config.grid // config.patch_size)[0].flatten(1).T.contiguous()

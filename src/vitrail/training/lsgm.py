@@ -18,7 +18,7 @@ from vitrail.models.model import Model
 from vitrail.training.denoising import SamplingSection
 from vitrail.training.objective import Objective
 from vitrail.training.passes import Passes, Trainable, network_of
-from vitrail.training.randomness import generator_for
+from vitrail.training.randomness import evenly_spread, generator_for
 from vitrail.training.sheet import picture_sheet
 
 
@@ -65,9 +65,7 @@ class LSGMSection(Objective):
         Returns:
             The loss, (), detached.
         """
-        loss = passes.forward(batch["images"])
-        passes.backward(loss)
-        return loss.detach()
+        return passes.learn(batch["images"])
 
     def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], list[Made]]:
         """What makes a picture in the place of each of a test's, (B, 3, H, W), and bounds the bits of these.
@@ -119,7 +117,7 @@ class JointTraining(Trainable):
         appendix I.1), so that the loss is less a matter of luck.
         """
         count = len(images)
-        time = ((torch.rand(()) + torch.randperm(count) / count) % 1).to(images.device)
+        time = evenly_spread(count)[torch.randperm(count)].to(images.device)
         shape = self.network.latent_shape((images.shape[2], images.shape[3]))
         draw, noise = torch.randn(2, count, *shape, device=images.device)
         return self.network.loss(images, time, draw, noise, kl=self.section.kl, weighting=self.section.weighting)

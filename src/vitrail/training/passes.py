@@ -53,6 +53,12 @@ class Passes:
         """Add to the weights' gradients, and share them with the other processes where it is time to."""
         self.accelerator.backward(loss)
 
+    def learn(self, *inputs: Tensor) -> Tensor:
+        """Forwards and backwards, where what the model makes of a batch is the loss, (): that, detached."""
+        loss = self.forward(*inputs)
+        self.backward(loss)
+        return loss.detach()
+
     def in_chunks(self, chunks: Sequence[tuple[Tensor, ...]], loss_of: Callable[..., Tensor]) -> Tensor:
         """Forwards and backwards with the activations of one chunk in memory: the gradient cache.
 

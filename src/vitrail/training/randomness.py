@@ -46,6 +46,17 @@ def _order(length: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(length, generator=generator_for(seed, "order", epoch))
 
 
+def evenly_spread(count: int) -> Tensor:
+    """Numbers in [0, 1), one for each example of a batch, that follow each other evenly from one that is drawn.
+
+    A loss at noise levels that are spread so is less a matter of luck: Kingma et al. 2021 (2107.00630), appendix I.1.
+
+    Returns:
+        (count,) float32, rising but for where they go round.
+    """
+    return (torch.rand(()) + torch.arange(count) / count) % 1
+
+
 def random_state(device: torch.device) -> tuple[Tensor, Tensor]:
     """The states of torch's own generators, on the CPU and on a device, for `restore_random_state`."""
     cpu = torch.get_rng_state()

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.imaging.draw import sheet
+from vitrail.models.generator import to_image
 
 
 def prediction_sheet(
@@ -43,11 +44,7 @@ def picture_sheet(groups: Sequence[Sequence[Tensor]], captions: Sequence[str], t
     Returns:
         RGB; pictures of few pixels are enlarged.
     """
-    pictures = []
-    for group in groups:
-        row = torch.cat([picture.float().cpu().clamp(-1, 1) for picture in group], dim=2)
-        bytes_ = ((row + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
-        pictures.append(Image.fromarray(bytes_))
+    pictures = [to_image(torch.cat(list(group), dim=2)) for group in groups]
     return sheet(
         pictures, captions, columns=max(8 // len(groups[0]), 1), cell=112 * len(groups[0]), text_size=12, title=title
     )

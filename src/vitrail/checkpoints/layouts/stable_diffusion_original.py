@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from vitrail.checkpoints.layout import Description, Layout, Published, Row
+from vitrail.checkpoints.diffusers import GeneratorLayout
+from vitrail.checkpoints.layout import Description, Published, Row
 from vitrail.checkpoints.layouts.stable_diffusion_diffusers import StableDiffusionDiffusers, StableDiffusionXLDiffusers
 from vitrail.checkpoints.original import PARTS, input_channels, part_rows
 from vitrail.checkpoints.tokenizers import read_clip
 from vitrail.errors import CheckpointError
-from vitrail.imaging.preprocess import HALF, Preprocess
 from vitrail.models.model import Model
 from vitrail.models.stable_diffusion import StableDiffusion
 from vitrail.models.stable_diffusion_xl import StableDiffusionXL
@@ -20,7 +20,7 @@ _PREFIXES = sorted({prefix for parts in PARTS.values() for prefix in parts.value
 _NETWORKS = {**StableDiffusionDiffusers.published, **StableDiffusionXLDiffusers.published}
 
 
-class _StableDiffusionOriginal(Layout):
+class _StableDiffusionOriginal(GeneratorLayout):
     """One file, which says nothing but its tensors; its kind is in `config["original"]`, as `original_kind` sees it.
 
     A kind has the config of the network it was published with, `usual`; `architecture` names another of the same kind:
@@ -87,18 +87,6 @@ class _StableDiffusionOriginal(Layout):
     def rows(self, config: Any) -> list[Row]:
         """The tables of all parts."""
         return part_rows(self.kind_of(config), config)
-
-    def read_preprocess(self, description: Description, config: Any) -> Preprocess:
-        """Pixels to [-1, 1]."""
-        return Preprocess(resize=None, mean=HALF, std=HALF)
-
-    def write_preprocess(self, preprocess: Preprocess) -> dict[str, dict[str, Any]]:
-        """Nothing: no file says it."""
-        return {}
-
-    def read_labels(self, description: Description, config: Any) -> tuple[str, ...] | None:
-        """None: it is told texts."""
-        return None
 
     def read_tokenizer(self, description: Description, config: Any) -> Tokenizer | None:
         """From vocab.json and merges.txt beside the file, filled up to the whole context; None where they are not."""

@@ -9,6 +9,7 @@ from vitrail.checkpoints.transformers import read_size, write_size
 from vitrail.errors import CheckpointError
 from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.model import Model
+from vitrail.models.stable_diffusion_xl import StableDiffusionXLConfig
 from vitrail.models.unet import UNet, UNetConfig
 
 _USUAL: dict[str, Any] = {
@@ -68,21 +69,7 @@ class UNetDiffusers(DiffusersLayout):
                 _RAIL_PLUS,
             ),
             _published("stabilityai/stable-diffusion-2-1-base", UNetConfig(**_SD2), _RAIL_PLUS),  # type: ignore[arg-type]
-            _published(
-                "stabilityai/stable-diffusion-xl-base-1.0",
-                UNetConfig(
-                    image_size=128,
-                    widths=(320, 640, 1280),
-                    depths=(2, 2, 2),
-                    transformer_depths=(0, 2, 10),
-                    middle_depth=10,
-                    heads=(5, 10, 20),
-                    context_width=2048,
-                    added_width=2816,
-                    linear_projection=True,
-                ),
-                _RAIL_PLUS,
-            ),
+            _published("stabilityai/stable-diffusion-xl-base-1.0", StableDiffusionXLConfig().unet, _RAIL_PLUS),
             _published(
                 "stabilityai/stable-diffusion-xl-refiner-1.0",
                 UNetConfig(
