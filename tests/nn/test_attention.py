@@ -51,17 +51,31 @@ def test_one_query_is_the_last_of_many(dtype, grouped, masked):
 @pytest.mark.parametrize("tokens", [17, 197])
 @torch.no_grad()
 def test_many_bfloat16_queries_are_as_near_as_rounding_allows(tokens):
-    """To float32, with and without gradients wanted: two ways of computing the same."""
+    """To float32, by the two products and by the fused function: two ways of computing the same."""
     torch.manual_seed(tokens)
     queries, keys, values = torch.randn(3, 2, 4, tokens, 64)
     exact = F.scaled_dot_product_attention(queries, keys, values)
     half = [part.bfloat16() for part in (queries, keys, values)]
-    found = attend(*half)
-    with torch.enable_grad():
-        fused = attend(*half)
-    assert found.dtype == fused.dtype == torch.bfloat16
+    found, fused = attend(*half), F.scaled_dot_product_attention(*half)
+    assert found.dtype == torch.bfloat16
     error, of_fused = ((each.float() - exact).norm() / exact.norm() for each in (found, fused))
     assert of_fused < error < 2 * of_fused < 0.02  # two roundings more, and not a wrong scale or a wrong axis
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_bfloat16_learns_is_what_float32_learns(causal, masked):
+    parts = torch.randn(3, 2, 4, 21, 16)
+    mask = (torch.rand(2, 1, 21, 21) < 0.5) | torch.eye(21, dtype=torch.bool) if masked else None
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs = parts.to(dtype).requires_grad_()
+        mixed = attend(*inputs, mask, causal and mask is None)
+        (gradient,) = torch.autograd.grad(mixed, inputs, torch.ones_like(mixed) + parts[0].to(dtype))
+        assert mixed.dtype == gradient.dtype == dtype
+        found.append((mixed.float(), gradient.float()))
+    for exact, near in zip(*found, strict=True):
+        assert 0 < (near - exact).norm() / exact.norm() < 0.02
 
 
 @torch.no_grad()

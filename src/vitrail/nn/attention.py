@@ -92,6 +92,8 @@ def attend(
     times as long as with two rows; where texts are written every product is of that kind. And with many rows the fused
     function took twice as long as its two products one after the other, whose scores, rounded to bfloat16, put the
     result as far from float32 again as rounding the inputs did. Where the scores outgrow the caches, it is the faster.
+    Where gradients are wanted, forwards and backwards take it 1.2 to 7 times as long as the two products, and 3 times
+    as long where it does not fuse, for scores in float32.
 
     Args:
         queries: (B, heads, n, d).
@@ -106,9 +108,14 @@ def attend(
     """
     half = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
     single = half and queries.shape[2] == 1
-    free = mask is None and not causal and not grouped and not torch.is_grad_enabled()
-    if half and not single and free and queries.shape[:3].numel() * keys.shape[2] <= _SCORES_AT_ONCE:
-        return (queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)).softmax(-1) @ values
+    few = mask is None and not causal and queries.shape[:3].numel() * keys.shape[2] <= _SCORES_AT_ONCE
+    if half and not single and not grouped and (few or torch.is_grad_enabled()):
+        scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)
+        if causal:
+            scores = scores.masked_fill(~_causal_mask(queries), float("-inf"))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(-1) @ values
     if single:
         queries, keys, values = queries.float(), keys.float(), values.float()
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
@@ -116,8 +123,8 @@ def attend(
 
 
 def _causal_mask(tokens: Tensor) -> Tensor:
-    """(N, N), True at and below the diagonal, for tokens (B, N, D)."""
-    return torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
+    """(N, N), True at and below the diagonal, for tokens (…, N, D)."""
+    return torch.ones(tokens.shape[-2], tokens.shape[-2], dtype=torch.bool, device=tokens.device).tril()
 
 
 @contextmanager

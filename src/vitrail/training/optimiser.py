@@ -76,9 +76,8 @@ def blank_state(optimiser: torch.optim.Optimizer, weight: nn.Parameter) -> None:
 
 def _adamw(section: OptimiserSection, decayed: list[nn.Parameter], free: list[nn.Parameter]) -> torch.optim.AdamW:
     groups = [{"params": decayed, "weight_decay": section.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=section.lr, betas=section.betas, eps=section.eps
-    )
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=True)
 
 
 def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
