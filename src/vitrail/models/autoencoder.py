@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import UsageError
 from vitrail.models.model import Model
+from vitrail.nn.norm import GroupNorm
 from vitrail.nn.resnet import Downsample, ResidualBlock, SpatialAttention, Upsample, silu
 from vitrail.nn.tiling import in_tiles
 
@@ -135,7 +136,7 @@ class Encoder(nn.Module):
             for level, width in enumerate(widths)
         )
         self.middle = _middle(widths[-1], config)
-        self.norm = nn.GroupNorm(config.groups, widths[-1], eps=1e-6)
+        self.norm = GroupNorm(config.groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -169,7 +170,7 @@ class Decoder(nn.Module):
             )
             for level, width in enumerate(widths)
         )
-        self.norm = nn.GroupNorm(config.groups, widths[-1], eps=1e-6)
+        self.norm = GroupNorm(config.groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:

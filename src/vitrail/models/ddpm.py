@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.models.model import Model
+from vitrail.nn.norm import GroupNorm
 from vitrail.nn.resnet import Downsample, ResidualBlock, SpatialAttention, Upsample
 from vitrail.nn.time import TimeMLP, sinusoids
 
@@ -136,7 +137,7 @@ class DDPM(Model):
                 width = widths[number]
             attentions = [self._attention(width, config.attention[number]) for _ in blocks]
             self.up.append(UpLevel(blocks, attentions, Upsample(width) if number else None))
-        self.norm = nn.GroupNorm(config.groups, widths[0], eps=config.norm_eps)
+        self.norm = GroupNorm(config.groups, widths[0], eps=config.norm_eps)
         self.output = nn.Conv2d(widths[0], config.outputs, 3, padding=1)
         self.head = nn.Identity()
         initialise(self)

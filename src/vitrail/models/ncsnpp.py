@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitrail.models.ddpm import attention_heads, check_levels, check_pictures, initialise
 from vitrail.models.model import Model
 from vitrail.nn.fir import FIRDownsample, FIRUpsample
+from vitrail.nn.norm import GroupNorm
 from vitrail.nn.resnet import ResidualBlock, SpatialAttention
 from vitrail.nn.time import FourierFeatures, TimeMLP
 
@@ -164,7 +165,7 @@ class NCSNpp(Model):
                 UpLevel(
                     blocks,
                     self._attention(width, config.attention[number]),
-                    nn.GroupNorm(_groups(width), width, eps=config.norm_eps),
+                    GroupNorm(_groups(width), width, eps=config.norm_eps),
                     nn.Conv2d(width, config.channels, 3, padding=1),
                     self._block(width, width, FIRUpsample()) if number else None,
                 )

@@ -18,6 +18,7 @@ from vitrail.models.model import Model
 from vitrail.nn.attention import Attention
 from vitrail.nn.gated import CrossAttention, KeysValues
 from vitrail.nn.mlp import GEGLU
+from vitrail.nn.norm import GroupNorm
 from vitrail.nn.resnet import Downsample, ResidualBlock, Upsample
 from vitrail.nn.time import TimeMLP, sinusoids
 
@@ -115,7 +116,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, width: int, context_width: int, depth: int, heads: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.norm = GroupNorm(groups, width, eps=1e-6)
         self.into = nn.Linear(width, width)
         self.blocks = nn.ModuleList(TransformerBlock(width, context_width, heads) for _ in range(depth))
         self.out = nn.Linear(width, width)
@@ -216,7 +217,7 @@ class UNet(Model):
                 current = widths[level]
             transformers = self._transformers(level, len(channels))
             self.up.append(Up(self._residuals(level, channels), transformers, Upsample(current) if level else None))
-        self.norm = nn.GroupNorm(config.groups, widths[0], eps=config.norm_eps)
+        self.norm = GroupNorm(config.groups, widths[0], eps=config.norm_eps)
         self.out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
         self.head = nn.Identity()
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.nn.attention import Attention
+from vitrail.nn.norm import GroupNorm
 
 
 class ResidualBlock(nn.Module):
@@ -52,11 +53,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.scale_shift = scale_shift
         self.output_scale = output_scale
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps=eps)
+        self.norm1 = GroupNorm(groups, in_channels, eps=eps)
         self.resize = nn.Identity() if resize is None else resize
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time = None if time_width is None else nn.Linear(time_width, out_channels * (2 if scale_shift else 1))
-        self.norm2 = nn.GroupNorm(out_groups or groups, out_channels, eps=eps)
+        self.norm2 = GroupNorm(out_groups or groups, out_channels, eps=eps)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         projects = in_channels != out_channels if shortcut is None else shortcut
@@ -142,7 +143,7 @@ class SpatialAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.output_scale = output_scale
-        self.norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.norm = GroupNorm(groups, channels, eps=eps)
         self.attention = Attention(channels, heads)
 
     def forward(self, images: Tensor) -> Tensor:
