@@ -185,6 +185,9 @@ def _prepared(
     inputs: Sequence[Input], opened: Callable[[Input], Prepared | Failure], ahead: int
 ) -> Iterator[tuple[Input, Prepared | Failure]]:
     """Each input with what it is prepared to, at most `ahead` of them before they are asked for."""
+    if len(inputs) == 1:  # nothing to do meanwhile
+        yield inputs[0], opened(inputs[0])
+        return
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vitrail-open")
     remaining = iter(inputs)
     try:
