@@ -7,7 +7,7 @@ import torch
 
 from vitrail.data.scenes.dice import Dice
 from vitrail.data.scenes.relations import cell_of
-from vitrail.data.shots import SORT, Examples, ShotsSection, TestRows
+from vitrail.data.shots import SORT, Examples, ShotsSection, TestRows, commonest, questions_of
 from vitrail.data.source import Data, Talk, to_tensor
 from vitrail.errors import UsageError
 from vitrail.models.language_model import Turn
@@ -84,6 +84,52 @@ def test_sorts_are_told_by_two_traits_and_named_anew():
     assert len(called) > 8
 
 
+def test_sorts_are_told_by_one_trait_alone():
+    """The same picture again, or the same behind it; in some rows the wording asks for something else."""
+    behind = {"colour": lambda scene: scene.background.first, "pattern": lambda scene: scene.background.kind}
+    for trait in ("picture", "colour", "pattern"):
+        data = opened(shots=(7, 7), sorts=1.0, traits=(trait,), asking=0.5, languages=("en",))
+        assert isinstance(data.train, Examples)
+        again, asking = 0, set()
+        for seed in range(12):
+            row = data.train.row(8, "en", Dice(seed, 0, 0), sorts=True)
+            value = behind.get(trait, lambda scene: scene.index)
+            pairs = {(name, value(scene)) for scene, _, name in row}
+            assert len(pairs) == len({name for name, _ in pairs}) == len({one for _, one in pairs})
+            assert trait != "colour" or {scene.background.kind for scene, _, _ in row} == {"plain"}
+            again += len({scene.index for scene, _, _ in row}) == len(pairs)
+            (asked,) = {asked for _, asked, _ in row}
+            asking.add(asked == SORT["en"])
+            assert not kinds_of(Talk((Turn(asked),), "en"))
+        assert (again == 12) == (trait == "picture")
+        assert asking == {True, False}
+
+
+def test_what_is_behind_is_asked_of_every_scene_and_its_colour_where_it_is_plain():
+    data = opened(hold_out=("colour", "pattern"), test_length=30, test_shots=(0, 1))
+    assert isinstance(data.test, TestRows)
+    assert isinstance(data.train, Examples)
+    assert data.talks is not None
+    _, scenes = data.test.section.scenes((24, 24))
+    plain = sum(scene.background.kind == "plain" for scene in scenes)
+    kinds = [test.kind for test in data.test.tests]
+    assert kinds.count("colour") == 2 * 2 * 2 * plain > 0  # so many examples, grey ones, languages
+    assert kinds.count("pattern") == 2 * 2 * 2 * 30
+    for test in data.test.tests:
+        answer = test.question.wording(test.language).answer
+        told = test.scene.background.describe(test.language).replace("上", "天空")  # for what is above
+        assert set(answer) <= set(told)
+        assert test.language == "zh" or answer in told
+    texts = {one.talk.turns[-1].text for one in data.talks.tests}
+    assert len(texts) == 4
+    for seed in range(8):
+        row = data.train.row(2, "en", Dice(seed, 0, 0))
+        assert not {asked for _, asked, _ in row} & texts
+    colours = [one for scene in data.train.scenes for one in questions_of(scene) if one.kind == "colour"]
+    common = max(colours, key=colours.count)
+    assert commonest(data.train.scenes, ("zh",))["colour", "zh"] == common.wording("zh").answer
+
+
 def test_a_row_in_words_says_the_same_word_for_the_same_answer():
     data = opened(shots=(5, 5), words=True, blind=True, sorts=0.5, languages=("en",), test_shots=(2,))
     batches = [data.train.batch(torch.arange(4), torch.Generator().manual_seed(seed)) for seed in range(6)]
@@ -136,7 +182,10 @@ def test_a_test_asks_the_same_with_more_and_more_examples_and_once_more_in_grey(
 
 
 def test_what_cannot_be_held_out_is_refused():
-    with pytest.raises(UsageError, match="names 'colour'"):
-        opened(hold_out=("colour",))
+    with pytest.raises(UsageError, match="names 'weight'"):
+        opened(hold_out=("weight",))
     with pytest.raises(UsageError, match="from the fewest to the most"):
         opened(shots=(3, 1))
+    mottled = opened(length=1, sorts=1.0, traits=("colour",), hold_out=("pattern",))
+    with pytest.raises(UsageError, match="none of 1 scenes has: "):
+        mottled.train.batch(torch.arange(1), torch.Generator().manual_seed(0))

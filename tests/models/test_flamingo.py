@@ -187,6 +187,19 @@ def test_what_learns_and_what_does_not():
     assert [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None] == []
 
 
+def test_gates_that_are_held_stay():
+    model = shaken(NANO)
+    model.hold_gates(0.9)
+    ids, pixels = text(NANO, "p", 4, 5), pictures(1, 1)
+    model(pixels, ids).logsumexp(-1).sum().backward()
+    for layer in model.looks:
+        assert layer.gate1.tanh().item() == pytest.approx(0.9)
+        assert layer.gate2.item() == 0
+        assert not layer.gate1.requires_grad
+        assert not layer.gate2.requires_grad
+        assert layer.attention.out.weight.grad.abs().max() > 0
+
+
 def test_it_learns_to_name_pictures_in_the_midst_of_a_text():
     """A frozen language model of random weights, which knows nothing, says the colour of each of two pictures."""
     torch.manual_seed(0)

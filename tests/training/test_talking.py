@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import vitrail
 from tests.talkers import tiny_talker
@@ -120,6 +121,40 @@ def test_a_flamingo_learns_between_a_vit_and_a_gpt_that_stay(tmp_path: Path):
     for name, weight in before.weights().items():
         assert torch.equal(weight, after.text.get_parameter(name))
     assert any(layer.gate1.abs().max() > 0 for layer in after.looks)
+
+
+def test_a_flamingo_that_learns_from_examples_whose_gates_are_held_and_whose_language_model_learns(tmp_path: Path):
+    model = {
+        "family": "flamingo",
+        "image": {"image_size": 24, "patch_size": 6, "classes": 0, **TOWER},
+        "text": {"context": 192, "activation": "gelu", **TOWER},
+        "resampler": None,
+        "every": 2,
+        "qk_norm": False,
+        "new_tokens": 0,
+        "picture": 1,
+    }
+    rows = {"sorts": 1.0, "traits": ["picture", "pattern"], "asking": 0.5, "hold_out": ["pattern"]}
+    data = {**ROWS, **rows, "length": 60, "test_length": 1, "test_shots": [1]}
+    objective = {**TALK["objective"], "language_model": True, "gates": 0.8}
+    keys = {"model": model, "data": data, "objective": objective, "log_every": 1, "checkpoint": {"every": 1}}
+    runs = []
+    for steps in (1, 3):
+        run = train(parse_recipe({**TALK, **keys, "steps": steps}), output=tmp_path / str(steps))
+        runs.append(vitrail.load(str(run.model)))
+    first, last = runs
+    assert isinstance(first, Flamingo)
+    assert isinstance(last, Flamingo)
+    assert isinstance(last.resampler, nn.Identity)
+    for layer in last.looks:
+        assert layer.gate1.tanh().item() == pytest.approx(0.8)
+    changed = {name for name, weight in first.weights().items() if not torch.equal(weight, last.get_parameter(name))}
+    assert {name.split(".")[0] for name in changed} == {"looks", "text"}
+
+
+def test_only_a_flamingo_has_gates_to_hold():
+    with pytest.raises(UsageError, match="are for a flamingo, not for vit-gpt"):
+        talk(objective={**TALK["objective"], "gates": 0.5}).objective.trainable(tiny_talker())
 
 
 def test_frozen_parts_stay_as_they_start(tmp_path: Path):

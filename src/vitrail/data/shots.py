@@ -1,7 +1,7 @@
 """Learning from examples: a few pictures with a question and its answer each, and then one more, to be answered."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitrail.data.emoji_sources import Count
 from vitrail.data.scenes import Question, Scene, Scenes, Wording
+from vitrail.data.scenes.backgrounds import COLOURS
 from vitrail.data.scenes.dice import Dice
 from vitrail.data.scenes.questions import KINDS
 from vitrail.data.scenes.relations import cell_of
@@ -33,6 +34,23 @@ _TRAITS: Mapping[str, Callable[[Scene], Hashable | None]] = {  # None where a sc
     "colour": lambda scene: scene.background.first,
     "pattern": lambda scene: scene.background.kind,
 }
+_ALONE: Mapping[str, Callable[[Scene], Hashable | None]] = {
+    "picture": lambda scene: scene.index,  # there is no other like it
+    "colour": lambda scene: scene.background.first if scene.background.kind == "plain" else None,
+    "pattern": lambda scene: scene.background.kind,
+}
+_BEHIND = {
+    "colour": {"en": "Which colour is the background?", "zh": "背景是什么颜色？"},
+    "pattern": {"en": "Which pattern does the background have?", "zh": "背景是什么图案？"},
+}
+_PATTERNS = {  # as captions call them
+    "plain": ("plain", "纯色"),
+    "gradient": ("gradient", "渐变"),
+    "stripes": ("stripes", "条纹"),
+    "checks": ("checks", "方格"),
+    "noise": ("mottled", "斑驳"),
+    "horizon": ("sky", "天空"),
+}
 _SPACE = {"en": " ", "zh": ""}
 _WORD = re.compile(r"[一-鿿]|[^\W\d_]+|\d")  # a Chinese character, a word, a digit
 _NAMED_AFTER = 200  # scenes of whose texts the words are the names that are given
@@ -40,7 +58,30 @@ _NAMED_AFTER = 200  # scenes of whose texts the words are the names that are giv
 _TRIES = 200  # scenes that are looked at for one of which a question of some kind can be asked
 
 T = TypeVar("T")
-Posed: TypeAlias = tuple[Scene, Question | None]
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A question about what is behind the things of a scene, as none of its own questions are.
+
+    Attributes:
+        kind: "colour" or "pattern".
+        answer: the colour, or the kind of background.
+    """
+
+    kind: str
+    answer: str
+
+    def wording(self, language: str) -> Wording:
+        """In a language, "en" or "zh"."""
+        english, chinese = (self.answer, COLOURS[self.answer][0]) if self.kind == "colour" else _PATTERNS[self.answer]
+        return Wording(_BEHIND[self.kind][language], chinese if language == "zh" else english, ())
+
+
+ASKED = (*KINDS, *_BEHIND)
+"""The kinds of questions that rows are made of."""
+
+Posed: TypeAlias = tuple[Scene, Question | Behind | None]
 """A picture, and what is asked of it; None asks for its sort."""
 Shot: TypeAlias = tuple[Scene, str, str]
 """A picture, a question in words, and the answer."""
@@ -53,7 +94,8 @@ class ShotsSection(TalkSection):
     names, one to three words that have nothing to do with them and are others in each row: then only the examples tell
     (symbol tuning, Wei et al. 2023, 2305.08298, §2; and what brings about learning from examples at all is that they
     help, Chan et al. 2022, 2205.05055, §3). Some rows ask "which sort is this?", where a sort is what has two traits,
-    so many things before such a colour, say: none is told by one trait, and all sorts have only such names.
+    so many things before such a colour, say: none is told by one trait (unless `traits` has them told so), and all sorts
+    have only such names.
 
     Tested on kinds of questions that training never asks, with more and more examples before the one that counts, and
     with none; the examples of a test are of training's combinations, the one that counts is of those never shown. Each
@@ -65,6 +107,11 @@ class ShotsSection(TalkSection):
         test_shots: how many there are in the tests.
         symbols: the share of training's rows of questions in which the answers have other names.
         sorts: the share of training's rows that ask for sorts.
+        traits: each row for sorts tells up to eight of them by one of these alone, instead of by two others: the
+            background's "pattern", its "colour" where it is plain, or "picture", where a sort is one picture, shown
+            again. What is named twice comes twice as often.
+        asking: the share of rows for sorts that ask, instead of for them, something that has nothing to do with them,
+            of a kind that is not held out: so that the wording does not tell what to do.
         words: tell in a word what is to be seen, instead of showing it: behind each question stands a word, the same
             where the answers are, and another in each row. For a language model that is to learn from examples before
             it has eyes; it reads and learns every word of a row. The tests show it words, too.
@@ -76,18 +123,20 @@ class ShotsSection(TalkSection):
     shots: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 4)
     symbols: Annotated[float, Field(ge=0, le=1)] = 0.0
     sorts: Annotated[float, Field(ge=0, le=1)] = 0.0
+    traits: tuple[Literal["picture", "colour", "pattern"], ...] = ()
+    asking: Annotated[float, Field(ge=0, le=1)] = 0.0
     words: bool = False
     test_shots: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4, 8)
     length: Count = 4_000
 
     def open(self, size: tuple[int, int]) -> Data:
         """Make the scenes ready, of `size` = (height, width), which must be square."""
-        if unknown := set(self.hold_out) - set(KINDS):
-            raise UsageError(f"data.hold_out names '{min(unknown)}', and questions are of {', '.join(KINDS)}")
+        if unknown := set(self.hold_out) - set(ASKED):
+            raise UsageError(f"data.hold_out names '{min(unknown)}', and questions are of {', '.join(ASKED)}")
         if self.shots[0] > self.shots[1]:
             raise UsageError(f"data.shots goes from the fewest to the most examples, not from {self.shots[0]}")
         train, test = self.scenes(size)
-        common = majorities(train, self.languages)
+        common = commonest(train, self.languages)
         rows = TestRows(train, test, self)
         tests = [
             Asked(
@@ -151,9 +200,12 @@ class Examples:
         names: list[str] = []
         if sorts or dice.chance(self.section.symbols):
             names = named(self.words[language], len(classes), language, dice)
+        asked = SORT[language]
+        if sorts and self.section.asking and dice.chance(self.section.asking):
+            asked = dice.pick(self._questions).wording(language).question
         row: list[Shot] = []
         for number, (scene, question) in zip(numbers, posed, strict=True):
-            wording = question.wording(language) if question else Wording(SORT[language], "", ())
+            wording = question.wording(language) if question else Wording(asked, "", ())
             row.append((scene, wording.question, names[number] if names else wording.answer))
         return row
 
@@ -163,7 +215,13 @@ class Examples:
         return drawn(answers, min(dice.integer(2, 4), len(answers)), dice)
 
     def _some_sorts(self, dice: Dice) -> list[list[Posed]]:
-        """Four sorts, or as many as there are of these: one of two values of a trait together with one of another's."""
+        """Four sorts, or as many as there are of these: one of two values of a trait together with one of another's.
+
+        Or two to eight values of one trait.
+        """
+        if self.section.traits:
+            values = self._values[dice.pick(self.section.traits)]
+            return drawn(values, min(dice.integer(2, 8), len(values)), dice)
         while True:
             table = self._sorts[dice.pick(list(self._sorts))]
             first, second = (drawn(list(dict.fromkeys(key[part] for key in table)), 2, dice) for part in (0, 1))
@@ -175,13 +233,31 @@ class Examples:
     def _answers(self) -> dict[str, list[list[Posed]]]:
         """For each kind of question that is not held out, and has several answers, the scenes of each answer."""
         found: dict[str, dict[bool | int | str, list[Posed]]] = {
-            kind: defaultdict(list) for kind in KINDS if kind not in self.section.hold_out
+            kind: defaultdict(list) for kind in ASKED if kind not in self.section.hold_out
         }
         for scene in self._seen:
-            for question in scene.questions:
+            for question in questions_of(scene):
                 if question.kind in found:
                     found[question.kind][question.answer].append((scene, question))
         return {kind: list(answers.values()) for kind, answers in found.items() if len(answers) > 1}
+
+    @cached_property
+    def _questions(self) -> list[Question | Behind]:
+        """All of kinds that are not held out."""
+        held = self.section.hold_out
+        return [question for scene in self._seen for question in questions_of(scene) if question.kind not in held]
+
+    @cached_property
+    def _values(self) -> dict[str, list[list[Posed]]]:
+        """For each trait that tells sorts alone the scenes of each value."""
+        found: dict[str, dict[Hashable, list[Posed]]] = {name: defaultdict(list) for name in self.section.traits}
+        for name, values in found.items():
+            for scene in self._seen:
+                if (value := _ALONE[name](scene)) is not None:
+                    values[value].append((scene, None))
+            if not values:
+                raise UsageError(f"data.traits names '{name}', which none of {len(self)} scenes has: take more of them")
+        return {name: list(values.values()) for name, values in found.items()}
 
     @cached_property
     def _sorts(self) -> dict[tuple[str, str], dict[tuple[Hashable, Hashable], list[Posed]]]:
@@ -224,7 +300,7 @@ class Test:
     shots: int
     language: str
     scene: Scene
-    question: Question
+    question: Question | Behind
     blank: bool
 
 
@@ -250,11 +326,11 @@ class TestRows:
             for shots in sorted(section.test_shots)
             for blank in ((False,) if section.blind else (False, True))
             for scene in test
-            for question in scene.questions
+            for question in questions_of(scene)
             if question.kind in section.hold_out
             for language in section.languages
         ]
-        self._examples: dict[tuple[int, str], list[tuple[Scene, Question]]] = {}
+        self._examples: dict[tuple[int, str], list[tuple[Scene, Question | Behind]]] = {}
 
     def __len__(self) -> int:
         return len(self.tests)
@@ -269,7 +345,7 @@ class TestRows:
         """The examples of a test, which are the first of a longer list for more of them, and what is asked at last."""
         key = test.scene.index, test.kind
         if key not in self._examples:
-            dice = Dice(1, test.scene.index, KINDS.index(test.kind))
+            dice = Dice(1, test.scene.index, ASKED.index(test.kind))
             self._examples[key] = _examples(self.train, test.kind, max(self.section.test_shots), dice)
         posed = [*self._examples[key][: test.shots], (test.scene, test.question)]
         wordings = [(scene, question.wording(test.language)) for scene, question in posed]
@@ -280,7 +356,7 @@ class TestRows:
         row = self.row(test)
         if not self.section.words:
             return Talk(shown(row, test.language).turns[:-1], test.language)
-        dice = Dice(2, test.scene.index, KINDS.index(test.kind))
+        dice = Dice(2, test.scene.index, ASKED.index(test.kind))
         return told(row, test.language, self.words[test.language], dice, answered=False)
 
 
@@ -313,6 +389,27 @@ def told(row: Sequence[Shot], language: str, words: Sequence[str], dice: Dice, *
     if not answered:
         turns[-1] = Turn(space.join(parts[-1][:-1]))
     return Talk(tuple(turns), language)
+
+
+def questions_of(scene: Scene) -> tuple[Question | Behind, ...]:
+    """A scene's questions, and those about its background."""
+    return (*scene.questions, *behind(scene))
+
+
+def behind(scene: Scene) -> tuple[Behind, ...]:
+    """What can be asked of a scene's background: of its colour only if it is plain."""
+    ground = scene.background
+    colour = (Behind("colour", ground.first),) if ground.kind == "plain" else ()
+    return (*colour, Behind("pattern", ground.kind))
+
+
+def commonest(scenes: Scenes, languages: Sequence[str]) -> dict[tuple[str, str], str]:
+    """The commonest answer by kind of question and language."""
+    found = majorities(scenes, languages)
+    counts = Counter(question for scene in scenes for question in behind(scene))
+    for question, _ in reversed(counts.most_common()):  # of each kind the commonest last
+        found |= {(question.kind, language): question.wording(language).answer for language in languages}
+    return found
 
 
 def words_of(scenes: Scenes, language: str) -> list[str]:
@@ -351,14 +448,14 @@ def batch_of(rows: Sequence[Tensor], talks: list[list[Talk]], indices: Tensor) -
     return {"images": torch.stack(every), "shown": torch.stack(shown), "targets": indices, "talks": talks}
 
 
-def _examples(scenes: Scenes, kind: str, count: int, dice: Dice) -> list[tuple[Scene, Question]]:
+def _examples(scenes: Scenes, kind: str, count: int, dice: Dice) -> list[tuple[Scene, Question | Behind]]:
     """So many scenes, each with its question of a kind."""
-    found: list[tuple[Scene, Question]] = []
+    found: list[tuple[Scene, Question | Behind]] = []
     for _ in range(_TRIES * count):
         if len(found) == count:
             break
         scene = scenes[dice.integer(0, len(scenes) - 1)]
-        found += [(scene, question) for question in scene.questions if question.kind == kind]
+        found += [(scene, question) for question in questions_of(scene) if question.kind == kind]
     if len(found) < count:
         raise UsageError(f"questions of the kind '{kind}' cannot be asked of these scenes")
     return found

@@ -8,6 +8,7 @@ followed in all that the paper leaves open.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import atanh
 from typing import ClassVar, Literal
 
 import torch
@@ -178,6 +179,15 @@ class Flamingo(LanguageModel):
         self.requires_grad_(True)
         self.image.requires_grad_(False)
         self.text.requires_grad_(False)
+
+    def hold_gates(self, value: float) -> None:
+        """Keep the gates of all attention to pictures at a value of tanh(α), and those of the MLPs behind it shut."""
+        for look in self.looks:
+            assert isinstance(look, GatedCrossAttention)
+            nn.init.constant_(look.gate1, atanh(value))
+            nn.init.zeros_(look.gate2)
+            look.gate1.requires_grad_(False)
+            look.gate2.requires_grad_(False)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> what a text sees of each picture: (B, latents, D), or all the encoder's tokens (B, N, D)."""

@@ -128,7 +128,7 @@ def _built(config_class: type, fields: Mapping[str, Any], name: str, place: str)
             meant = f" (is '{near[0]}' meant?)" if near else f": {name} has {', '.join(known)}"
             raise UsageError(f"there is no key '{where}'{meant}")
         configs = [kind for kind in (get_args(hints[key]) or (hints[key],)) if dataclasses.is_dataclass(kind)]
-        if configs:
+        if configs and not (value is None and type(None) in get_args(hints[key])):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{where} is {value!r}, where there should be keys with values")
             values[key] = _built(_fitting(configs, value), value, where, where)

@@ -32,21 +32,31 @@ class TalkingSection(Objective):
 
     Attributes:
         max_new_tokens: the longest answer in a test.
+        language_model: whether a Flamingo's language model learns, too; the paper's stays as it is.
+        gates: what tanh(α) of a Flamingo's gates is held at; None to let them start at zero and learn. Rows whose
+            answers only their examples tell shut them before anything is seen.
     """
 
     name: Literal["talking"]
     max_new_tokens: Annotated[int, Field(ge=1)] = 32
+    language_model: bool = False
+    gates: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def trainable(self, model: Model) -> nn.Module:
-        """The module whose forward pass is trained. Of a Flamingo, what lies between pictures and words alone learns.
+        """The module whose forward pass is trained. Of a Flamingo, what lies between pictures and words learns.
 
         Raises:
-            UsageError: the network does not learn from conversations.
+            UsageError: the network does not learn from conversations, or has none of the parts that are spoken of.
         """
         if not isinstance(model, LanguageModel):
             raise UsageError(f"objective.name is 'talking', which {model.family} cannot do: use vit-gpt or flamingo")
         if isinstance(model, Flamingo):
             model.freeze()
+            model.text.requires_grad_(self.language_model)
+            if self.gates is not None:
+                model.hold_gates(self.gates)
+        elif self.language_model or self.gates is not None:
+            raise UsageError(f"objective.language_model and objective.gates are for a flamingo, not for {model.family}")
         return Talker(model)
 
     def learn(self, passes: Passes, batch: Batch) -> Tensor:
