@@ -94,8 +94,8 @@ class ShotsSection(TalkSection):
     names, one to three words that have nothing to do with them and are others in each row: then only the examples tell
     (symbol tuning, Wei et al. 2023, 2305.08298, §2; and what brings about learning from examples at all is that they
     help, Chan et al. 2022, 2205.05055, §3). Some rows ask "which sort is this?", where a sort is what has two traits,
-    so many things before such a colour, say: none is told by one trait (unless `traits` has them told so), and all sorts
-    have only such names.
+    so many things before such a colour, say: none is told by one trait (unless `traits` has them told so), and all
+    sorts have only such names.
 
     Tested on kinds of questions that training never asks, with more and more examples before the one that counts, and
     with none; the examples of a test are of training's combinations, the one that counts is of those never shown. Each
