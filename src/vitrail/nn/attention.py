@@ -108,8 +108,7 @@ def attend(
     """
     half = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
     single = half and queries.shape[2] == 1
-    few = mask is None and not causal and queries.shape[:3].numel() * keys.shape[2] <= _SCORES_AT_ONCE
-    if half and not single and not grouped and (few or torch.is_grad_enabled()):
+    if half and not single and not grouped and (torch.is_grad_enabled() or _few(queries, keys, mask, causal)):
         scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)
         if causal:
             scores = scores.masked_fill(~_causal_mask(queries), float("-inf"))
@@ -120,6 +119,11 @@ def attend(
         queries, keys, values = queries.float(), keys.float(), values.float()
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
     return mixed.bfloat16() if single else mixed
+
+
+def _few(queries: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> bool:
+    """Whether the scores are of all pairs, and not too many to be written down."""
+    return mask is None and not causal and queries.shape[:3].numel() * keys.shape[2] <= _SCORES_AT_ONCE
 
 
 def _causal_mask(tokens: Tensor) -> Tensor:
