@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -169,6 +170,14 @@ def serve(connection: Connection, make: Callable[[], Ready], threads: int, clock
         connection.send(("failed", f"{type(error).__name__}: {reason}"))
     finally:
         connection.close()
+
+
+def in_both_precisions(library: str, make: Callable[..., Ready], *arguments: Any) -> tuple[Contender, ...]:
+    """Another library in float32 and in bfloat16; `make(*arguments, precision)` makes it."""
+    return tuple(
+        Contender(f"{library} {precision}", partial(make, *arguments, precision))
+        for precision in ("float32", "bfloat16")
+    )
 
 
 def import_library(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.bench.contender import Contender, Ready, import_library
+from vitrail.bench.contender import Ready, import_library, in_both_precisions
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import EVERYWHERE, contenders, every_engine
 from vitrail.bench.weights import drawn, randomise
@@ -21,9 +21,6 @@ from vitrail.tasks.models import engine_of
 
 TOKENS = 32
 """That are written behind the first."""
-
-PRECISIONS = ("float32", "bfloat16")
-"""In which transformers runs it."""
 
 
 def works(folder: Path, engines: Sequence[str], config: GITConfig | None = None, tokens: int = TOKENS) -> list[Work]:
@@ -49,10 +46,7 @@ def works(folder: Path, engines: Sequence[str], config: GITConfig | None = None,
         Work(
             f"GIT-base, {what}",
             contenders(engines or every_engine(EVERYWHERE), ours, checkpoint, count),
-            tuple(
-                Contender(f"transformers {precision}", partial(by_transformers, checkpoint, count, precision))
-                for precision in PRECISIONS
-            ),
+            in_both_precisions("transformers", by_transformers, checkpoint, count),
             bound="reading",
             loose=math.inf,  # a rounded choice between two tokens changes all that follow
             amount=read if count else None,

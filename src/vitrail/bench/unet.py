@@ -1,13 +1,12 @@
 """A step of Stable Diffusion 1.5's UNet, 32×32 latents, beside diffusers."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vitrail.bench.contender import Contender, Ready, import_library
+from vitrail.bench.contender import Ready, import_library, in_both_precisions
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import EVERYWHERE, contenders, every_engine
 from vitrail.bench.weights import drawn, operations, randomise
@@ -38,10 +37,7 @@ def works(folder: Path, engines: Sequence[str], config: UNetConfig | None = None
         Work(
             f"Stable Diffusion 1.5, a step of the UNet on {latents}×{latents} latents",
             contenders(engines or every_engine(EVERYWHERE), ours, config, latents),
-            tuple(
-                Contender(f"diffusers {precision}", partial(by_diffusers, config, latents, precision))
-                for precision in ("float32", "bfloat16")
-            ),
+            in_both_precisions("diffusers", by_diffusers, config, latents),
             amount=amount,
         )
     ]

@@ -1,13 +1,12 @@
 """ViT-B/16, one forward pass, beside timm: a batch of one, and of eight."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vitrail.bench.contender import Contender, Ready, import_library
+from vitrail.bench.contender import Ready, import_library, in_both_precisions
 from vitrail.bench.contest import Work
 from vitrail.bench.ours import contenders, every_engine
 from vitrail.bench.weights import drawn, operations, randomise
@@ -39,10 +38,7 @@ def works(
         Work(
             f"ViT-B/16, a forward pass of {batch} picture{'s' if batch > 1 else ''}",
             contenders(engines or every_engine(), ours, folder / "timm", batch),
-            tuple(
-                Contender(f"timm {name}", partial(by_timm, folder / "timm", batch, name))
-                for name in ("float32", "bfloat16")
-            ),
+            in_both_precisions("timm", by_timm, folder / "timm", batch),
             amount=operations(model, torch.empty(batch, *shape(config), device="meta")),
         )
         for batch in batches

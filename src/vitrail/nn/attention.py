@@ -65,11 +65,7 @@ class Attention(nn.Module):
         if past is not None:
             keys = past.with_keys(keys)
         scores = queries.float() @ keys.float().transpose(-1, -2) / queries.shape[-1] ** 0.5
-        if causal:
-            scores = scores.masked_fill(~_causal_mask(tokens), float("-inf"))
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return scores.softmax(-1)
+        return _softmax(scores, mask, causal)
 
     def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) -> three of (B, heads, N, D / heads)."""
@@ -109,16 +105,20 @@ def attend(
     half = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
     single = half and queries.shape[2] == 1
     if half and not single and not grouped and (torch.is_grad_enabled() or _few(queries, keys, mask, causal)):
-        scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)
-        if causal:
-            scores = scores.masked_fill(~_causal_mask(queries), float("-inf"))
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return scores.softmax(-1) @ values
+        return _softmax(queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2), mask, causal) @ values
     if single:
         queries, keys, values = queries.float(), keys.float(), values.float()
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
     return mixed.bfloat16() if single else mixed
+
+
+def _softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Scores (B, heads, n, m) -> weights, which are 0 where the mask, or the order, hides a key from a query."""
+    if causal:
+        scores = scores.masked_fill(~_causal_mask(scores), float("-inf"))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1)
 
 
 def _few(queries: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> bool:
@@ -127,7 +127,7 @@ def _few(queries: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> bo
 
 
 def _causal_mask(tokens: Tensor) -> Tensor:
-    """(N, N), True at and below the diagonal, for tokens (…, N, D)."""
+    """(N, N), True at and below the diagonal, for tokens or scores (…, N, D)."""
     return torch.ones(tokens.shape[-2], tokens.shape[-2], dtype=torch.bool, device=tokens.device).tril()
 
 

@@ -341,11 +341,7 @@ class Denoising(Trainable):
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs do not know it
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Prepared pictures (B, 3, H, W) and their classes (B,) -> the loss, ().
-
-        The noise levels of a batch are spread evenly over all, from a place that is drawn (Kingma et al. 2021,
-        2107.00630, appendix I.1), so that the loss is less a matter of luck.
-        """
+        """Prepared pictures (B, 3, H, W) and their classes (B,) -> the loss, (), at noise levels spread evenly."""
         count, device = len(images), images.device
         places = evenly_spread(count)
         known: Tensor | None = None

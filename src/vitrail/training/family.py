@@ -10,7 +10,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from vitrail import registry
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, first_line
 from vitrail.models.autoencoder import Autoencoder
 from vitrail.models.ddpm import DDPM
 from vitrail.models.dit import DiT
@@ -180,8 +180,7 @@ def _rehearse(family: str, config: FamilyConfig) -> None:
             else:
                 model(images)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"the keys of 'model' make no sense together: {said}") from None
+        raise UsageError(f"the keys of 'model' make no sense together: {first_line(error)}") from None
 
 
 def _below_zero(value: Any) -> bool:

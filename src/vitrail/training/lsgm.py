@@ -111,11 +111,7 @@ class JointTraining(Trainable):
         self.section = section
 
     def forward(self, images: Tensor) -> Tensor:
-        """Prepared pictures (B, 3, H, W) -> the loss, ().
-
-        The times of a batch are spread evenly over all, from a place that is drawn (Kingma et al. 2021, 2107.00630,
-        appendix I.1), so that the loss is less a matter of luck.
-        """
+        """Prepared pictures (B, 3, H, W) -> the loss, (), at times spread evenly."""
         count = len(images)
         time = evenly_spread(count)[torch.randperm(count)].to(images.device)
         shape = self.network.latent_shape((images.shape[2], images.shape[3]))

@@ -68,9 +68,7 @@ class TalkingSection(Objective):
         network = network_of(passes.model)
         packed = [pack(talks, network) for talks in batch["talks"]]
         ids, targets, parts = (one.to(batch["images"].device) for one in stack(packed, network.tokenizer.pad))
-        loss = passes.forward(batch["images"], ids, targets, parts)
-        passes.backward(loss)
-        return loss.detach()
+        return passes.learn(batch["images"], ids, targets, parts)
 
     def answering(self, model: nn.Module, data: Data) -> Callable[[Tensor, Batch], list[str]]:
         """What gives the answers to what a batch asks about prepared pictures (B, 3, H, W)."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from vitrail.checkpoints.layout import Description, Published
 from vitrail.checkpoints.layouts.autoencoder_diffusers import AutoencoderKLDiffusers
 from vitrail.checkpoints.layouts.clip_text_transformers import CLIPTextTransformers
-from vitrail.checkpoints.layouts.unet_diffusers import UNetDiffusers
+from vitrail.checkpoints.layouts.unet_diffusers import STABLE_DIFFUSION_2, UNetDiffusers
 from vitrail.checkpoints.pipelines import SCHEDULER, Part, PipelineLayout, part_of
 from vitrail.checkpoints.schedulers import read_chain, write_chain
 from vitrail.checkpoints.tokenizers import read_clip, write_clip
@@ -26,7 +26,6 @@ _RAIL, _RAIL_PLUS = "LicenseRef-CreativeML-OpenRAIL-M", "LicenseRef-CreativeML-O
 _TEXT_2 = CLIPTextEncoderConfig(
     CLIPTextConfig(width=1024, depth=23, heads=16, mlp_width=4096, activation="gelu")
 )  # open_clip's ViT-H without its last block
-_UNET_2 = UNetConfig(heads=(5, 10, 20, 20), context_width=1024, linear_projection=True)
 
 
 class _TextToImageDiffusers(PipelineLayout):
@@ -69,13 +68,13 @@ class StableDiffusionDiffusers(_TextToImageDiffusers):
             ),
             (
                 "stabilityai/stable-diffusion-2-1-base",
-                StableDiffusionConfig(_UNET_2, AutoencoderKLConfig(), _TEXT_2, Chain()),
+                StableDiffusionConfig(STABLE_DIFFUSION_2, AutoencoderKLConfig(), _TEXT_2, Chain()),
                 _RAIL_PLUS,
             ),
             (
                 "stabilityai/stable-diffusion-2-1",
                 StableDiffusionConfig(
-                    replace(_UNET_2, image_size=96, upcast_attention=True),
+                    replace(STABLE_DIFFUSION_2, image_size=96, upcast_attention=True),
                     AutoencoderKLConfig(image_size=768),
                     _TEXT_2,
                     Chain(sampler="ddim", predicts="velocity"),

@@ -1,6 +1,7 @@
 """The conditional UNet as the diffusers library publishes it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from vitrail.checkpoints.diffusers import DiffusersLayout, block_rows, refuse_other_activations, refuse_unusual
@@ -49,7 +50,7 @@ def _published(name: str, config: UNetConfig, licence: str) -> tuple[str, Publis
     return f"{name}/unet", Published(config, f"{name}/unet", licence)
 
 
-_SD2 = {"heads": (5, 10, 20, 20), "context_width": 1024, "linear_projection": True}
+STABLE_DIFFUSION_2 = UNetConfig(heads=(5, 10, 20, 20), context_width=1024, linear_projection=True)
 _RAIL, _RAIL_PLUS = "LicenseRef-CreativeML-OpenRAIL-M", "LicenseRef-CreativeML-OpenRAIL++-M"
 
 
@@ -65,10 +66,10 @@ class UNetDiffusers(DiffusersLayout):
             _published("stable-diffusion-v1-5/stable-diffusion-inpainting", UNetConfig(channels=9), _RAIL),
             _published(
                 "stabilityai/stable-diffusion-2-1",
-                UNetConfig(image_size=96, upcast_attention=True, **_SD2),  # type: ignore[arg-type]
+                replace(STABLE_DIFFUSION_2, image_size=96, upcast_attention=True),
                 _RAIL_PLUS,
             ),
-            _published("stabilityai/stable-diffusion-2-1-base", UNetConfig(**_SD2), _RAIL_PLUS),  # type: ignore[arg-type]
+            _published("stabilityai/stable-diffusion-2-1-base", STABLE_DIFFUSION_2, _RAIL_PLUS),
             _published("stabilityai/stable-diffusion-xl-base-1.0", StableDiffusionXLConfig().unet, _RAIL_PLUS),
             _published(
                 "stabilityai/stable-diffusion-xl-refiner-1.0",
