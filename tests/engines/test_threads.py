@@ -1,12 +1,15 @@
 """A process computes on no more threads than its container has cores, whichever way that is written down."""
 
+import copy
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
 
-from vitrail.engines.threads import cores
+from vitrail.engines.threads import OnOneThread, cores
 
 
 def machine(root, files):
@@ -91,3 +94,33 @@ def test_torch_is_limited_to_them_unless_the_user_said_otherwise():
     assert threads(limit) == 1
     assert threads(limit, OMP_NUM_THREADS="3") == 3
     assert threads("import vitrail; vitrail.load('emoji/clip-nano', engine='eager')") == 1
+
+
+def test_a_module_beside_another_engine_computes_on_one_thread():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        head = nn.Linear(2, 2)
+        plain = head(torch.ones(1, 2))
+        head.forward = OnOneThread(head.forward)
+        head.register_forward_pre_hook(lambda module, args: seen.append(torch.get_num_threads()))
+        inner = OnOneThread(lambda values: seen.append(torch.get_num_threads()) or values)
+        assert inner(3) == 3
+        assert torch.equal(head(torch.ones(1, 2)), plain)
+        assert seen == [1, 2]
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError):
+            OnOneThread(lambda: 1 / 0)()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_copied_module_computes_with_its_own_weights():
+    head = nn.Linear(2, 2)
+    head.forward = OnOneThread(head.forward)
+    copied = copy.deepcopy(head)
+    with torch.no_grad():
+        copied.weight.zero_()
+        copied.bias.fill_(5)
+    assert copied(torch.ones(1, 2)).tolist() == [[5, 5]]

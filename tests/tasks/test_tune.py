@@ -44,7 +44,7 @@ def test_what_is_measured_is_what_auto_takes(small):
     assert tried.ratio == pytest.approx(tuning.rows[1].milliseconds / tried.milliseconds)
     assert tried.pictures_per_second == pytest.approx(2000 / tried.milliseconds)
     assert 1e-6 < tried.error < 0.1
-    assert tuning.pictures == 64
+    assert tuning.pictures == 200
     assert tuning.drawn
     if all(row.verdict.startswith("kept out") for row in tuning.rows[2:]):
         assert tuning.engine == "eager:float32"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vitrail.bench.machine import CLOCKS, peak_memory
+from vitrail.engines.timing import seconds_of
 from vitrail.errors import VitrailError
 from vitrail.evaluation.torchmetrics import declare_missing_operators
 
@@ -95,7 +96,7 @@ class Started:
         return self.engine.rpartition(" ")[2]
 
     def turn(self) -> float | None:
-        """Let it do its work once; the seconds it took, or None where it failed."""
+        """Let it do its work, again and again where it is short; the seconds it took once, or None where it failed."""
         if self.error is None:
             self.connection.send("turn")
             seconds = self._receive()
@@ -140,19 +141,15 @@ def serve(connection: Connection, make: Callable[[], Ready], threads: int, clock
     if alone:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who waits for us is interrupted, and will stop us
     torch.set_num_threads(threads)
-    now = CLOCKS[clock]
 
     def timed(call: Callable[[], Any] | None) -> float:
-        if call is None:
-            return 0.0
-        start = now()
-        call()
-        return now() - start
+        return 0.0 if call is None else seconds_of(call, CLOCKS[clock])
 
     try:
         ready = make()
         outcome = _numbers(ready.call())
-        timed(ready.less)
+        if ready.less is not None:
+            ready.less()
         connection.send(("done", (outcome, ready.engine)))
         while connection.recv() == "turn":
             seconds = (timed(ready.call) - timed(ready.less)) / ready.parts

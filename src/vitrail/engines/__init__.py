@@ -121,7 +121,10 @@ def _best_guess(model: "Model") -> Spec:
 
 
 def _run(model: "Model", spec: Spec, pictures: "Sequence[Picture] | None") -> None:
+    from torch import nn
+
     from vitrail.engines.packed import can_pack, pack
+    from vitrail.engines.threads import OnOneThread
 
     weight = next(model.parameters())
     precision = spec.precision or _name(weight)
@@ -139,6 +142,10 @@ def _run(model: "Model", spec: Spec, pictures: "Sequence[Picture] | None") -> No
         return
     for name in model.entries:
         setattr(model, name, _entry(model, name, spec.engine, precision, pictures))
+    if spec.engine in ("openvino", "onnx"):
+        small = [(model, "pool"), *([(model.head, "forward")] if isinstance(model.head, nn.Linear) else [])]
+        for owner, method in small:
+            setattr(owner, method, OnOneThread(getattr(owner, method)))
 
 
 def _entry(model: "Model", name: str, engine: str, precision: str, pictures: "Sequence[Picture] | None") -> "Entry":

@@ -5,9 +5,11 @@ on more threads than it has cores is stopped in the middle of a product, with it
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -34,6 +36,38 @@ def limit_threads() -> None:
 
     if torch.get_num_threads() > cores():
         torch.set_num_threads(cores())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one thread inside, as far as this thread of Python asks it to."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class OnOneThread:
+    """Stands in for the `forward` of a small module beside another engine.
+
+    PyTorch's other threads, once they have computed, go round in a loop for some milliseconds and wait for more: on the
+    cores that the other engine's threads want for the next picture, which took twice as long for it.
+
+    Args:
+        forward: the module's own, or what stands in for it already.
+    """
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward = forward
+
+    def __call__(self, *args: Any) -> Any:
+        """As `forward`."""
+        with one_thread():
+            return self.forward(*args)
 
 
 def _quotas(root: Path) -> Iterator[float]:

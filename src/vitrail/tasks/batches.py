@@ -75,7 +75,8 @@ def in_batches(
     def run_together(tensors: list[Tensor]) -> Sequence[Result]:
         weights = next(model.parameters())
         try:
-            return run(torch.cat(tensors).to(weights.device, weights.dtype))
+            together = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+            return run(together.to(weights.device, weights.dtype))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise

@@ -1,8 +1,8 @@
 """`vitrail.tune`: measure how fast each engine runs a network here, and remember the fastest that is right."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +17,7 @@ from vitrail.engines.machine import machine, versions
 from vitrail.engines.pictures import CALIBRATION, sample
 from vitrail.engines.remembered import Measured, ranked, remember
 from vitrail.engines.spec import PRECISIONS, Spec
+from vitrail.engines.timing import seconds_of
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.open import Picture, printable
 from vitrail.models.model import Model
@@ -25,14 +26,11 @@ from vitrail.tasks.models import forget, name_of
 PLAIN = Spec("eager", "float32")
 """What all others are compared with."""
 
-COMPARED = 64
-"""Pictures that engines are compared on."""
+COMPARED = 200
+"""Pictures that engines are compared on: of fewer, one that differs would be more than half a per cent."""
 
 COMPARED_WRITING = 8
 """The same for networks that write, which take as many passes as there are tokens."""
-
-COMPARED_INT8 = 200
-"""The same where 8-bit integers are tried: of fewer, one that differs would be more than half a per cent."""
 
 _DRAWN = "a network changes its mind on pictures unlike those that it learned from: --pictures PATH tries yours"
 
@@ -171,7 +169,7 @@ def tune(
     report = progress or (lambda what, done, total: None)
     batches = sorted(set(batch))
     integers = any(spec.precision == "int8" for spec in candidates)
-    compared = COMPARED_WRITING if kind == "texts" else COMPARED_INT8 if integers else COMPARED
+    compared = COMPARED_WRITING if kind == "texts" else COMPARED
     seen = sample(pictures, max(compared, *batches), compare=True)
     trial = questions(plain, seen, 1)
     trials = _compared(
@@ -265,10 +263,10 @@ def _in_turns(running: dict[Spec, Model], question: Any, rounds: int) -> dict[Sp
     turns: dict[Spec, list[float]] = {spec: [] for spec in running}
     for turn in range(rounds + 1):
         for spec, network in running.items():
-            start = time.perf_counter()
-            answer(network, question)
             if turn:
-                turns[spec].append(time.perf_counter() - start)
+                turns[spec].append(seconds_of(partial(answer, network, question)))
+            else:
+                answer(network, question)
     return turns
 
 
