@@ -1,5 +1,6 @@
 """The command line: a thin door onto tasks/. Nothing heavy is imported before a verb runs."""
 
+import gc
 import os
 import sys
 
@@ -121,6 +122,7 @@ app.add_typer(data, name="data")
 def main() -> None:
     """What the console's `vitrail` runs."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries are not sentences; what failed is said in one
+    gc.set_threshold(50_000, 20, 100)  # importing torch makes 250,000 objects, none of them garbage
     try:
         app(prog_name="vitrail")
     except SystemExit as leaving:
@@ -136,3 +138,5 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    finally:
+        gc.freeze()  # nor need it be looked for in a process that ends
