@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import shutil
 
 import pytest
@@ -129,6 +130,30 @@ def test_changed_weights_are_heeded(prepared, engine, change):
     with torch.no_grad():
         assert relative(model(PICTURES), plain(PICTURES)) < 1e-5
         assert relative(before, plain(PICTURES)) > 1e-3
+
+
+def test_a_network_goes_to_another_process_with_its_engine(prepared):
+    sent = pickle.loads(pickle.dumps(prepared))
+    assert sent.features.model is sent
+    assert sent.head.forward.forward.module is sent.head
+    assert not ran(sent)
+    with torch.no_grad():
+        assert relative(sent(PICTURES), prepared(PICTURES)) < 1e-5
+    assert ran(sent)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("make", [small_vit, tiny_talker])
+def test_a_packed_network_goes_to_another_process(make, precision):
+    model = make()
+    prepare(model, f"packed:{precision}")
+    pixels = model.preprocess(Image.new("RGB", (8, 8), "red")).to(next(model.parameters()).dtype)
+    given = (pixels,) if make is small_vit else (pixels, torch.arange(4)[None])
+    with torch.no_grad():
+        said = model(*given)
+        sent = pickle.loads(pickle.dumps(model))
+        assert sent.head.forward.module is sent.head
+        assert torch.equal(sent(*given), said)
 
 
 def test_a_copy_has_an_engine_of_its_own(prepared):

@@ -22,12 +22,6 @@ class Answer:
         said = getattr(type(self.model), self.name)(self.model, *given, **named)
         return said.to(self.dtype) if isinstance(said, Tensor) and said.is_floating_point() else said
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Answer":
-        """A copied network answers for itself."""
-        copied = memo.get(id(self.model))
-        assert isinstance(copied, Model)  # the network is being copied around it
-        return Answer(copied, self.name, self.dtype)
-
 
 def keep_answers(model: Model, dtype: torch.dtype) -> None:
     """Have the network answer in this float type, whatever it computes in."""

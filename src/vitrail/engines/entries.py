@@ -123,11 +123,9 @@ class Entry(ABC):
     def _says(self) -> str:
         return f"this {self.model.family} on {self.engine} {self.precision}"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Entry":
-        """A copied network has its own engine made."""
-        copied = memo.get(id(self.model))
-        assert isinstance(copied, Model)  # the network is being copied around it
-        return type(self)(copied, self.name, self.precision)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copied or pickled network has its own engine made."""
+        return type(self), (self.model, self.name, self.precision)
 
 
 def _state(parts: list[nn.Module]) -> list[tuple[int, int]]:

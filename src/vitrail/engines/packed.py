@@ -115,11 +115,9 @@ class Packed(ABC):
         if self.packed is not None:
             release(weight)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Packed":
-        """A copied network packs its own weights."""
-        copied = memo.get(id(self.module))
-        assert isinstance(copied, self.kind)  # its module is being copied around it
-        return type(self)(copied)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copied or pickled network packs its own weights."""
+        return type(self), (self.module,)
 
 
 class PackedLinear(Packed):
