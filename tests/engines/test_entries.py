@@ -314,3 +314,10 @@ def test_compile_needs_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(VitrailError, match="C\\+\\+ compiler, and 'no-such-compiler', which CXX names, is not there"):
         prepare(small_vit(), "compile")
+
+
+def test_a_network_that_was_made_without_gradients_in_mind():
+    with torch.inference_mode():
+        model, plain = small_vit(), small_vit()
+        prepare(model, "packed:bfloat16")
+        assert relative(model(PICTURES), plain(PICTURES)) < 0.1

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import chain
+from operator import attrgetter
 from threading import Lock
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.engines.packed import is_watched, state_of
 from vitrail.errors import VitrailError
 from vitrail.models.model import Model
 
@@ -45,8 +46,7 @@ class Entry(ABC):
         self.model, self.name, self.precision = model, name, precision
         self.runs: dict[tuple[int, ...], Run] = {}
         self.lock = Lock()  # an engine's request holds one batch at a time
-        self.parts: list[nn.Module] = []  # the network's modules and weights as they were when the first was made
-        self.state: list[tuple[int, int]] = []
+        self.before: Before | None = None  # the network as it was when the first was made
         self.touched = False  # by gradients or training, since
         self.changed = False
 
@@ -77,8 +77,7 @@ class Entry(ABC):
                 if len(self.runs) >= self.most_sizes:
                     return self.plain(images)
                 if not self.runs:
-                    self.parts = list(self.model.modules())
-                    self.state = _state(self.parts)
+                    self.before = Before(self.model)
                 self.runs[size] = self.checked(prepared)
             return self.runs[size](prepared).to(dtype)
 
@@ -92,12 +91,12 @@ class Entry(ABC):
             return False
         if images.ndim != 4 or not len(images) or not images.is_floating_point() or self.changed:
             return False
-        if self.runs:
-            if self.touched:  # modules may have been put in the place of others
-                self.changed = list(map(id, self.model.modules())) != list(map(id, self.parts))
-                self.touched = False
-            self.changed = self.changed or _state(self.parts) != self.state
-        return not self.changed and not any(is_watched(part) for part in self.parts or self.model.modules())
+        before = self.before or Before(self.model)
+        if self.touched:  # modules may have been put in the place of others
+            self.changed = list(map(id, self.model.modules())) != list(map(id, before.parts))
+            self.touched = False
+        self.changed = self.changed or before.changed()
+        return not self.changed and not before.watched()
 
     def checked(self, images: Tensor) -> Run:
         """What was made for pictures of this size, once it said of the first what the plain method says.
@@ -128,12 +127,39 @@ class Entry(ABC):
         return type(self), (self.model, self.name, self.precision)
 
 
-def _state(parts: list[nn.Module]) -> list[tuple[int, int]]:
-    """What changes when a weight is replaced or written to."""
-    return [
-        state_of(tensor)
-        for part in parts
-        for held in (part._parameters, part._buffers)
-        for tensor in held.values()
-        if tensor is not None
-    ]
+class Before:
+    """A network as it was: its modules, and where its weights lay.
+
+    Asked before every batch, it goes through hundreds of them; so what it looks at is gathered once.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parts = list(model.modules())
+        self.held = [held for part in self.parts for held in (part._parameters, part._buffers)]
+        self.hooks = [hooks for part in self.parts for hooks in (part._forward_hooks, part._forward_pre_hooks)]
+        self.tensors = [tensor for held in self.held for tensor in held.values() if tensor is not None]
+        self.counted = [tensor for tensor in self.tensors if not tensor.is_inference()]  # the others cannot be written
+        self.state = self._state()
+
+    def watched(self) -> bool:
+        """Whether somebody looks at what goes into a module or comes out of it, and would miss its being left out."""
+        return any(self.hooks)
+
+    def changed(self) -> bool:
+        """Whether a weight was replaced, or written to."""
+        return self._state() != self.state
+
+    def _state(self) -> tuple[list[int], ...]:
+        """Which tensors are held, where each lies, and how often it was changed there."""
+        held = chain.from_iterable(held.values() for held in self.held)
+        return (
+            list(map(id, held)),
+            list(map(Tensor.data_ptr, self.tensors)),
+            list(map(_version, self.counted)),
+        )
+
+
+_version = attrgetter("_version")

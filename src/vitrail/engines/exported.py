@@ -35,7 +35,7 @@ class Method(nn.Module):
 def twin(model: Model) -> Model:
     """A copy that shares its weights' memory; what is done to its modules and dtype leaves the model as it is."""
     shared: dict[int, Any] = {
-        id(tensor): nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
+        id(tensor): nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad and not tensor.is_inference())
         if isinstance(tensor, nn.Parameter)
         else tensor.detach()
         for tensor in (*model.parameters(), *model.buffers())

@@ -177,8 +177,8 @@ class PackedConvolution(Packed):
         )
 
     def product(self, input: Tensor, packed: Tensor) -> Tensor:
-        """The packed weight's convolution, and the bias."""
-        module = self.module
+        """The packed weight's convolution, and the bias; a pixel's channels lie side by side, which is faster."""
+        module, input = self.module, input.contiguous(memory_format=torch.channels_last)
         return torch.ops.mkldnn._convolution_pointwise(
             input, packed, module.bias, module.padding, module.stride, module.dilation, module.groups, "none", [], ""
         )

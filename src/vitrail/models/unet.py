@@ -258,8 +258,7 @@ class UNet(Model):
         time = self._embed(x, t, added)
         seen = self.look_at(context) if isinstance(context, Tensor) else context
         text = zip(seen[::2], seen[1::2], strict=True)
-        # a pixel's channels side by side: the transformers read them as tokens, and convolutions are faster so
-        found = [self.stem(x.contiguous(memory_format=torch.channels_last))]
+        found = [self.stem(x)]
         for level in self.down:
             found += level(found[-1], time, text)
         images = self.middle(found[-1], time, text)
