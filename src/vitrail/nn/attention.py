@@ -105,6 +105,7 @@ def attend(
     half = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
     single = half and queries.shape[2] == 1
     if half and not single and not grouped and (torch.is_grad_enabled() or _few(queries, keys, mask, causal)):
+        keys = keys.contiguous()  # one head's after the other's, which the product would do itself, and slowly
         return _softmax(queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2), mask, causal) @ values
     if single:
         queries, keys, values = queries.float(), keys.float(), values.float()
