@@ -193,6 +193,7 @@ def test_published_networks_have_the_reference_s_tensors(name):
 )
 def test_what_it_cannot_be_is_said(changes, said, tmp_path):
     save_transformers(reference(), tmp_path)
+    (tmp_path / "generation_config.json").unlink()
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
     with pytest.raises(CheckpointError, match=said):

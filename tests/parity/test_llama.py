@@ -124,6 +124,25 @@ def test_the_same_texts(pair, how):
         assert len({row.index(end) for row in written.tolist() if end in row}) > 2
 
 
+def test_a_file_on_writing_has_the_last_word_on_ends(tmp_path):
+    """As published for LLaMA 3: config.json knows the end of a text, and generation_config.json that of a turn."""
+    theirs = reference()
+    ids, mask = ragged_prompts(60, 0)
+    end = choose_end(theirs, ids, mask, 20)
+    theirs.generation_config.eos_token_id = [2, end]
+    theirs.save_pretrained(tmp_path)
+    ours = vitrail.load(str(tmp_path))
+    assert ours.ends == (2, end)
+    theirs = type(theirs).from_pretrained(tmp_path)
+    expected = theirs.generate(input_ids=ids, attention_mask=mask, max_new_tokens=20, do_sample=False, pad_token_id=2)
+    assert ours.generate(None, ids, mask=mask, max_new_tokens=20).tolist() == expected.tolist()
+    vitrail.save(ours, tmp_path / "again", layout="transformers")
+    assert vitrail.load(str(tmp_path / "again")).ends == (2, end)
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json"):
+        vitrail.load(str(tmp_path))
+
+
 def test_the_same_tokens(tmp_path):
     """A tokenizer.json of LLaMA's kind: a start, marks for spaces, bytes for what is unknown."""
     words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "c", "t", "▁a", "▁c", "at"]
@@ -178,6 +197,7 @@ def test_published_networks_have_the_reference_s_tensors(name):
 )
 def test_what_it_cannot_be_is_said(changes, said, tmp_path):
     save_transformers(reference(), tmp_path)
+    (tmp_path / "generation_config.json").unlink()
     rewrite(tmp_path, **changes)
     with pytest.raises(CheckpointError, match=said):
         vitrail.load(str(tmp_path))

@@ -56,6 +56,7 @@ _CLIP_TOKENIZERS = (  # all the same; for a Stable Diffusion in one file, which 
     ("stabilityai/stable-diffusion-xl-base-1.0", "tokenizer/"),
 )
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_GENERATION, _ENDS = "generation_config.json", "eos_token_id"
 
 
 @dataclass(frozen=True)
@@ -148,14 +149,21 @@ def _open_folder(
         if len(loose) != 1:
             raise CheckpointError(f"the folder {folder} holds no weights: none of {_WHOLE_WEIGHTS} is there")
         weights = loose[0]
+    config: Mapping[str, Any] | None
     if config_file is not None:
-        config = read_json(config_file)
+        config = read_json(config_file) | _ends(get(_GENERATION))
     elif architecture:
         config = {"architecture": architecture}
     else:
         config = None
     preprocessor = next((read_json(folder / file) for file in _PREPROCESSORS if (folder / file).is_file()), {})
     return _open_file(name, weights, config, licence or licence_of(folder), preprocessor, TokenizerFiles(folder))
+
+
+def _ends(generation: Path | None) -> dict[str, Any]:
+    """The ids that end a text, by a file on how texts are written, which has the last word on them; {} for none."""
+    said = {} if generation is None else read_json(generation)
+    return {} if said.get(_ENDS) is None else {_ENDS: said[_ENDS]}
 
 
 def _pipeline(index: Mapping[str, Any], name: str) -> PipelineLayout:
@@ -261,7 +269,7 @@ def _fetch(name: str, repo: str, part: str | None, revision: str | None, form: s
         if weights.name.endswith(".index.json"):
             for shard in shard_names(weights):
                 get(shard)
-        for file in (*_PREPROCESSORS, *TOKENIZERS, "README.md"):
+        for file in (*_PREPROCESSORS, _GENERATION, *TOKENIZERS, "README.md"):
             get(file)
     except CheckpointError:
         raise
