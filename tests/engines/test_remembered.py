@@ -81,7 +81,7 @@ def test_the_file_says_what_it_is_about():
     said = json.loads(remember(small_vit(), ROWS).read_text())
     assert said["family"] == "vit"
     assert said["machine"]["threads"] == torch.get_num_threads()
-    assert said["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(said["versions"]["torch"])  # which need not say for what it was built
     assert len(said["measured"]) == len(ROWS)
 
 
