@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.engines.small import relative, small_vit
-from vitrail.engines.exported import exported
+from vitrail.engines.exported import Graph, exported
 from vitrail.engines.packed import pack
 from vitrail.errors import VitrailError
 from vitrail.models.align import ALIGN, ALIGNConfig
@@ -64,7 +64,7 @@ def test_a_graph_of_every_entry_and_of_the_texts(name):
     if isinstance(model, ImageText):
         calls["embed_tokens"] = torch.randint(1, 50, (5, 7))
     for method, given in calls.items():
-        graph = exported(model, getattr(type(model), method), given[:2]).module()
+        graph = exported(model, Graph(getattr(type(model), method), {"given": given[:2]}, ("said",))).module()
         with torch.no_grad():
             for batch in (2, 5):
                 assert relative(graph(given[:batch]), getattr(model, method)(given[:batch])) < 1e-5
@@ -75,12 +75,12 @@ def test_what_is_no_graph_is_said():
         return model(images) if images.sum() > 0 else images
 
     with pytest.raises(VitrailError, match="this vit is no graph that another program could run"):
-        exported(small_vit(), wilful, torch.randn(2, 3, 16, 16))
+        exported(small_vit(), Graph(wilful, {"images": torch.randn(2, 3, 16, 16)}, ("logits",)))
 
 
 def test_weights_of_another_float_type_become_float32():
     model = small_vit().bfloat16()
-    graph = exported(model, ViT.forward, torch.zeros(2, 3, 16, 16)).module()
+    graph = exported(model, Graph(ViT.forward, {"images": torch.zeros(2, 3, 16, 16)}, ("logits",))).module()
     with torch.no_grad():
         assert graph(torch.randn(3, 3, 16, 16)).dtype == torch.float32
     assert model.head.weight.dtype == torch.bfloat16

@@ -3,11 +3,13 @@
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,21 +17,44 @@ from vitrail.errors import VitrailError, first_line
 from vitrail.models.model import Model
 
 
+@dataclass(frozen=True)
+class Graph:
+    """A function of a network, as another program is to know it.
+
+    Attributes:
+        call: (network, a tensor for each of `inputs`) -> a tensor, or a tuple of them.
+        inputs: what it is given, by name: an example of each, with at least two along every axis of any length.
+        outputs: the names of what it gives.
+        axes: those of the inputs that may have any length, and what that counts: axes that count the same are equally
+            long in every call. Of an input that is not named here the first is, and counts "batch".
+    """
+
+    call: Callable[..., Any]
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+    @property
+    def any_length(self) -> dict[str, Mapping[int, str]]:
+        """`axes` of every input."""
+        return {name: self.axes.get(name, {0: "batch"}) for name in self.inputs}
+
+
 class Method(nn.Module):
     """A function of a network as a module, which is what exporters take.
 
     Args:
         model: the network.
-        call: (network, tensor) -> tensor.
+        call: (network, tensors) -> a tensor, or a tuple of them.
     """
 
-    def __init__(self, model: Model, call: Callable[[Any, Tensor], Tensor]) -> None:
+    def __init__(self, model: Model, call: Callable[..., Any]) -> None:
         super().__init__()
         self.model, self.call = model, call
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, *given: Tensor) -> Any:
         """What the function gives."""
-        return self.call(self.model, values)
+        return self.call(self.model, *given)
 
 
 def twin(model: Model) -> Model:
@@ -43,23 +68,24 @@ def twin(model: Model) -> Model:
     return copy.deepcopy(model, shared)
 
 
-def exported(model: Model, call: Callable[[Any, Tensor], Tensor], example: Tensor) -> torch.export.ExportedProgram:
-    """The graph of a function of a network in float32, for batches of any length.
+def exported(model: Model, graph: Graph) -> torch.export.ExportedProgram:
+    """A function of a network in float32, traced.
 
     Args:
         model: the network, in eval mode; it stays as it is.
-        call: (network, tensor) -> tensor.
-        example: what the function takes, for two; all but the first dimension is the graph's own.
+        graph: the function.
 
     Raises:
-        VitrailError: the function does not do the same for every input of this shape.
+        VitrailError: the function does not do the same for every input of these shapes.
     """
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = twin(model).float()
+    counted = {what: torch.export.Dim(what) for axes in graph.any_length.values() for what in axes.values()}
+    shapes = tuple({axis: counted[what] for axis, what in axes.items()} for axes in graph.any_length.values())
     try:
         with torch.inference_mode(False), torch.no_grad(), quiet():
             return torch.export.export(
-                Method(model, call).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+                Method(model, graph.call).eval(), tuple(graph.inputs.values()), dynamic_shapes=(shapes,)
             )
     except Exception as error:  # of many kinds, with pages of advice to whoever wrote the network
         raise VitrailError(
@@ -81,3 +107,9 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def one_or_several(said: Sequence[np.ndarray]) -> Tensor | tuple[Tensor, ...]:
+    """What a graph gave as tensors: the one, or a tuple."""
+    tensors = tuple(map(torch.from_numpy, said))
+    return tensors[0] if len(tensors) == 1 else tensors

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitrail.engines.cache import cache_folder, fingerprint
 from vitrail.engines.entries import Entry, Run
+from vitrail.engines.exported import Graph
 from vitrail.engines.machine import versions
 from vitrail.errors import VitrailError
 from vitrail.files import appearing
@@ -40,6 +41,11 @@ class ConvertedEntry(Entry):
     @abstractmethod
     def write(self, graph: Any, folder: Path) -> None:
         """Write a graph into an empty folder."""
+
+    def graph(self, images: Tensor) -> Graph:
+        """The method, for pictures of this size."""
+        example = images[:1].expand(2, -1, -1, -1).contiguous()
+        return Graph(getattr(type(self.model), self.name), {"images": example}, (self.name,))
 
     @property
     def kind(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.engines.entries import Run
-from vitrail.engines.exported import exported, quiet
+from vitrail.engines.exported import Graph, exported, one_or_several, quiet
 from vitrail.engines.kept import ConvertedEntry
 from vitrail.errors import VitrailError
 from vitrail.models.model import Model
@@ -27,8 +27,7 @@ class ONNXEntry(ConvertedEntry):
 
     def convert(self, images: Tensor) -> Any:
         """The graph, in memory."""
-        call = getattr(type(self.model), self.name)
-        return converted(self.model, call, images[:1].expand(2, -1, -1, -1).contiguous(), "images", self.name)
+        return converted(self.model, self.graph(images))
 
     def running(self, graph: Any) -> Run:
         """By ONNX Runtime."""
@@ -54,20 +53,23 @@ def check_onnx(*, run: bool = True) -> None:
             ) from None
 
 
-def converted(
-    model: Model, call: Callable[[Any, Tensor], Tensor], example: Tensor, input_name: str, output_name: str
-) -> Any:
-    """A function of a network as torch's ONNXProgram, for batches of any length; arguments as `exported`."""
+def converted(model: Model, graph: Graph) -> Any:
+    """A function of a network in float32 as torch's ONNXProgram; arguments and errors are those of `exported`."""
     check_onnx(run=False)
-    program = exported(model, call, example)
+    program = exported(model, graph)
     with torch.inference_mode(False), torch.no_grad(), quiet():
         return torch.onnx.export(
-            program, (), dynamo=True, input_names=[input_name], output_names=[output_name], verbose=False
+            program,
+            (),
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            verbose=False,
         )
 
 
-def running(graph: Path | bytes) -> Run:
-    """A file's graph, or its bytes, of one input and one output, on as many threads as torch has."""
+def running(graph: Path | bytes) -> Callable[..., Any]:
+    """A file's graph, or its bytes, on as many threads as torch has: tensors in, and out, in the graph's order."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -76,5 +78,10 @@ def running(graph: Path | bytes) -> Run:
     session = onnxruntime.InferenceSession(
         graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
     )
-    (name,) = (given.name for given in session.get_inputs())
-    return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+    names = [given.name for given in session.get_inputs()]
+
+    def run(*given: Tensor) -> Any:
+        values = (tensor.numpy() for tensor in given)
+        return one_or_several(session.run(None, dict(zip(names, values, strict=True))))
+
+    return run

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.engines.entries import Run
-from vitrail.engines.exported import exported, quiet
+from vitrail.engines.exported import Graph, exported, one_or_several, quiet
 from vitrail.engines.kept import ConvertedEntry
 from vitrail.engines.pictures import CALIBRATION, sample
 from vitrail.errors import UsageError, VitrailError, first_line
@@ -49,8 +49,7 @@ class OpenVINOEntry(ConvertedEntry):
 
     def convert(self, images: Tensor) -> Any:
         """The graph; for int8 quantised."""
-        call = getattr(type(self.model), self.name)
-        graph = converted(self.model, call, images[:1].expand(2, -1, -1, -1).contiguous(), "images", self.name)
+        graph = converted(self.model, self.graph(images))
         return (
             quantised(graph, self.model, tuple(images.shape[1:]), self.pictures) if self.kind != "openvino" else graph
         )
@@ -79,18 +78,21 @@ def check_openvino(precision: str) -> None:
         _import_nncf()
 
 
-def converted(
-    model: Model, call: Callable[[Any, Tensor], Tensor], example: Tensor, input_name: str, output_name: str
-) -> Any:
-    """A function of a network as an OpenVINO model in float32, for batches of any length; arguments as `exported`."""
+def converted(model: Model, graph: Graph) -> Any:
+    """A function of a network in float32 as an OpenVINO model; arguments and errors are those of `exported`."""
     openvino = import_openvino()
-    program = exported(model, call, example)
+    program = exported(model, graph)
     with quiet():
-        graph = openvino.convert_model(program)
-    graph.reshape(openvino.PartialShape([-1, *example.shape[1:]]))
-    graph.inputs[0].get_tensor().set_names({input_name})
-    graph.outputs[0].get_tensor().set_names({output_name})
-    return graph
+        made = openvino.convert_model(program)
+    shapes = {}
+    for port, (name, axes) in zip(made.inputs, graph.any_length.items(), strict=True):
+        port.get_tensor().set_names({name})
+        shape = graph.inputs[name].shape
+        shapes[name] = openvino.PartialShape([-1 if axis in axes else size for axis, size in enumerate(shape)])
+    made.reshape(shapes)
+    for port, name in zip(made.outputs, graph.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    return made
 
 
 def quantised(graph: Any, model: Model, size: tuple[int, ...], pictures: Sequence[Picture] | None) -> Any:
@@ -123,8 +125,8 @@ def quantised(graph: Any, model: Model, size: tuple[int, ...], pictures: Sequenc
         raise VitrailError(f"NNCF cannot quantise this {model.family} ({first_line(error)})") from error
 
 
-def running(graph: Any, precision: str) -> Run:
-    """An OpenVINO model of one input and one output, compiled for this processor and as many threads as torch has."""
+def running(graph: Any, precision: str) -> Callable[..., Any]:
+    """An OpenVINO model compiled for this processor and as many threads as torch has: tensors in, and out, in order."""
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -133,7 +135,12 @@ def running(graph: Any, precision: str) -> Run:
     if "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # of what int8 leaves in floats
     compiled = _core().compile_model(graph, "CPU", settings)
-    return lambda images: torch.from_numpy(compiled(images.numpy(), share_inputs=True)[0])
+
+    def run(*given: Tensor) -> Any:
+        said = compiled([values.numpy() for values in given], share_inputs=True)
+        return one_or_several([said[port] for port in compiled.outputs])
+
+    return run
 
 
 def write(graph: Any, path: Path, *, half: bool = False) -> None:

@@ -1,7 +1,7 @@
 """`vitrail.export`: a network as files that other programs run without Vitrail or torch."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.checkpoints.load import load
 from vitrail.engines import onnx, openvino
 from vitrail.engines.entries import Run
+from vitrail.engines.exported import Graph
 from vitrail.engines.guard import answer, compare, kind_of, questions
 from vitrail.engines.pictures import CALIBRATION, sample
 from vitrail.errors import UsageError, VitrailError
@@ -122,49 +123,39 @@ def export(
         with appearing(folder) as scratch:
             scratch.mkdir()
             graph: Any = None
-            for part in parts:
+            for name, part in parts.items():
                 if engine == "onnx":
-                    graph = onnx.converted(network, part.call, part.example, part.given, part.gives)
-                    graph.save(scratch / f"{part.name}.onnx")
+                    graph = onnx.converted(network, part)
+                    graph.save(scratch / f"{name}.onnx")
                     continue
-                graph = openvino.converted(network, part.call, part.example, part.given, part.gives)
-                if precision == "int8" and part.given == "images":
+                graph = openvino.converted(network, part)
+                if precision == "int8" and "images" in part.inputs:
                     calibration = sample(pictures, CALIBRATION) if pictures else None
-                    graph = openvino.quantised(graph, network, tuple(part.example.shape[1:]), calibration)
-                openvino.write(graph, scratch / f"{part.name}.xml", half=precision == "float16")
-            for name, content in described.items():
-                (scratch / name).write_text(content, encoding="utf-8")
-            error, agreement = _compared(network, scratch, engine, precision, parts[0].name, pictures)
+                    graph = openvino.quantised(graph, network, tuple(part.inputs["images"].shape[1:]), calibration)
+                openvino.write(graph, scratch / f"{name}.xml", half=precision == "float16")
+            for file, content in described.items():
+                (scratch / file).write_text(content, encoding="utf-8")
+            error, agreement = _compared(network, scratch, engine, precision, next(iter(parts)), pictures)
             files = tuple(sorted(path.name for path in scratch.iterdir()))
     except OSError as reason:
         raise VitrailError(f"{folder} cannot be written ({reason.strerror or reason})") from None
     return Exported(name_of(network), folder, engine, precision, files, error, agreement)
 
 
-@dataclass(frozen=True)
-class Part:
-    """A file's network: which function of ours, what it is given and what it gives."""
-
-    name: str
-    call: Callable[[Any, Tensor], Tensor]
-    example: Tensor
-    given: str
-    gives: str
-
-
-def _parts(model: Model, size: tuple[int, int]) -> list[Part]:
-    images = torch.zeros(2, model.preprocess.channels, *size)
+def _parts(model: Model, size: tuple[int, int]) -> dict[str, Graph]:
+    """What is written, by the names of the files."""
+    images = {"images": torch.zeros(2, model.preprocess.channels, *size)}
     if isinstance(model, ImageText):
         if model.tokenizer is None:
             raise UsageError(f"'{name_of(model)}' came without a tokenizer, so its text tower could not be used")
         ids = model.tokenizer(["a", "b"])
-        return [
-            Part("image", type(model).encode_image, images, "images", "vectors"),
-            Part("text", type(model).embed_tokens, ids, "ids", "vectors"),
-        ]
+        return {
+            "image": Graph(type(model).encode_image, images, ("vectors",)),
+            "text": Graph(type(model).embed_tokens, {"ids": ids}, ("vectors",)),
+        }
     if kind_of(model) == "classes":
-        return [Part("model", type(model).forward, images, "images", "logits")]
-    return [Part("model", lambda model, images: model.pool(model.features(images)), images, "images", "vectors")]
+        return {"model": Graph(type(model).forward, images, ("logits",))}
+    return {"model": Graph(lambda model, images: model.pool(model.features(images)), images, ("vectors",))}
 
 
 def _described(model: Model, engine: str, precision: str) -> dict[str, str]:
