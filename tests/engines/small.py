@@ -1,9 +1,13 @@
 """A network that is converted and compiled in seconds."""
 
+import pytest
 import torch
 
+from vitrail.engines.packed import can_pack
 from vitrail.imaging.preprocess import Preprocess, Resize
 from vitrail.models.vit import ViT, ViTConfig
+
+packable = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this build of torch has no oneDNN for CPUs")
 
 
 def small_vit(*, classes: int = 5, seed: int = 0) -> ViT:

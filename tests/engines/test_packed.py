@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.engines.small import packable
 from vitrail.engines import prepare
-from vitrail.engines.packed import Packed, PackedConvolution, PackedLinear, PackedMLP, can_pack, pack
+from vitrail.engines.packed import Packed, PackedConvolution, PackedLinear, PackedMLP, pack
 from vitrail.errors import UsageError
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.nn.convolution import ConvolutionNorm
 from vitrail.nn.mlp import MLP
-
-packable = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this build of torch has no oneDNN for CPUs")
 
 
 def network() -> ViT:

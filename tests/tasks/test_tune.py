@@ -6,17 +6,14 @@ import pytest
 import torch
 
 import vitrail
-from tests.engines.small import small_vit
+from tests.engines.small import packable, small_vit
 from tests.pictures import noise
 from tests.talkers import tiny_talker
 from tests.test_cli import run
 from vitrail.engines.guard import LIMITS, Limit
-from vitrail.engines.packed import can_pack
 from vitrail.errors import UsageError
 from vitrail.models.ddpm import DDPMConfig
 from vitrail.models.ddpm_pipeline import DDPMPipeline, DDPMPipelineConfig
-
-packable = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this build of torch has no oneDNN for CPUs")
 
 
 @pytest.fixture(autouse=True)

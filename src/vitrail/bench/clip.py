@@ -79,7 +79,7 @@ def ours(checkpoint: Path, pictures: list[Path], engine: str) -> Ready:
         vectors = [vector for _, vector in found if isinstance(vector, Tensor)]
         return torch.stack(vectors)
 
-    return Ready(call, engine_of(model))
+    return Ready(call, engine_of(model, BATCH))
 
 
 def by_open_clip(checkpoint: Path, pictures: list[Path]) -> Ready:

@@ -53,7 +53,7 @@ def ours(picture: Path, engine: str) -> Ready:
         assert isinstance(result, Classification)  # one picture, one result
         return result.labels[0].score
 
-    return Ready(call, engine_of(model))
+    return Ready(call, engine_of(model, 1))
 
 
 def by_timm(folder: Path, picture: Path) -> Ready:

@@ -55,7 +55,7 @@ def ours(folder: Path, batch: int, engine: str) -> Ready:
     """As a user of Vitrail runs it."""
     model = load(str(folder), engine=engine)
     pictures = drawn(batch, *shape(model.config), dtype=next(model.parameters()).dtype)
-    return Ready(torch.inference_mode()(lambda: model(pictures)), engine_of(model))
+    return Ready(torch.inference_mode()(lambda: model(pictures)), engine_of(model, batch))
 
 
 def by_timm(folder: Path, batch: int, precision: str) -> Ready:

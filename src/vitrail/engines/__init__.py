@@ -1,7 +1,7 @@
 """How a model runs, never what it says."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vitrail.engines.spec import ENGINES, PRECISIONS, Spec
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from vitrail.engines.by_batch import Own
     from vitrail.engines.entries import Entry
     from vitrail.imaging.open import Picture
     from vitrail.models.model import Model
 
-__all__ = ["ENGINES", "Spec", "can_run", "check", "prepare"]
+__all__ = ["ENGINES", "Spec", "can_run", "check", "prepare", "running"]
 
 
 def prepare(
@@ -26,6 +27,9 @@ def prepare(
     pictures: "Sequence[Picture] | None" = None,
 ) -> str:
     """Make `model` run on `engine` and say what was picked, "packed float32".
+
+    Where one engine was picked for few pictures at once and another for many: "onnx float32 for 1, packed bfloat16 for
+    8". What runs so many pictures is what `running` says.
 
     Args:
         model: a loaded network, where it is to run.
@@ -42,21 +46,23 @@ def prepare(
         UsageError: there is no such engine, or it cannot run here, or not this family.
         VitrailError: what the engine needs is not installed.
     """
-    from vitrail.engines.remembered import recall
+    from vitrail.engines.remembered import Choice, recall, told
 
     said = (os.environ.get("VITRAIL_ENGINE") or "auto") if engine == "auto" else engine
     if said == "auto":
-        spec = recall(model, None if dtype is None else _name(dtype)) or _best_guess(model)
+        choice = recall(model, None if dtype is None else _name(dtype)) or Choice({1: _best_guess(model)})
     else:
-        spec = Spec.of(said)
-        check(model, spec)
-    if dtype is not None and spec.precision not in (None, _name(dtype)):
-        raise UsageError(
-            f"the engine '{spec}' does not compute in {_name(dtype)}: leave the dtype to it, or name another"
-        )
-    _run(model, spec, pictures)
-    precision = spec.precision or _name(next(model.parameters()))
-    return f"{spec.engine} {precision}"
+        choice = Choice({1: Spec.of(said)})
+        check(model, choice.by_batch[1])
+    precision = _name(next(model.parameters()))
+    specs = {batch: Spec(spec.engine, spec.precision or precision) for batch, spec in choice.by_batch.items()}
+    for spec in specs.values():
+        if dtype is not None and spec.precision != _name(dtype):
+            raise UsageError(
+                f"the engine '{spec}' does not compute in {_name(dtype)}: leave the dtype to it, or name another"
+            )
+    _run(model, specs, pictures)
+    return told({batch: f"{spec.engine} {spec.precision}" for batch, spec in specs.items()})
 
 
 def check(model: "Model", spec: Spec) -> None:
@@ -120,35 +126,62 @@ def _best_guess(model: "Model") -> Spec:
     return packed if can_run(model, packed) else Spec("eager")
 
 
-def _run(model: "Model", spec: Spec, pictures: "Sequence[Picture] | None") -> None:
+def running(model: "Model", batch: int) -> str | None:
+    """What runs so many pictures at once, "onnx float32"; None where that does not depend on how many there are."""
+    from vitrail.engines.by_batch import ByBatch
+
+    entry = next((vars(model)[name] for name in model.entries if name in vars(model)), None)
+    if not isinstance(entry, ByBatch):
+        return None
+    chosen = entry.of(batch)
+    return f"{chosen.engine} {chosen.precision}"
+
+
+def _run(model: "Model", specs: Mapping[int, Spec], pictures: "Sequence[Picture] | None") -> None:
+    """Make a network run on these engines, by how many pictures there are at once; each says its precision."""
     from torch import nn
 
+    from vitrail.engines.by_batch import ByBatch, Own
     from vitrail.engines.packed import can_pack, pack
     from vitrail.engines.threads import OnOneThread
 
-    weight = next(model.parameters())
-    precision = spec.precision or _name(weight)
-    if spec.engine not in ("eager", "compile") and can_pack(weight):
+    weight, different = next(model.parameters()), list(dict.fromkeys(specs.values()))
+    packs = any(spec.engine not in ("eager", "compile") for spec in different)
+    if packs and can_pack(weight):
         pack(model)
-    if spec.engine in ("eager", "packed") and precision == _name(weight):
-        return
     if not model.entries:
-        from vitrail.engines.answers import keep_answers
-
-        keep_answers(model, weight.dtype)
-        model.to(_dtype(precision))
-        if spec.engine == "packed":
-            pack(model)
+        if different[0].precision != _name(weight):
+            _cast(model, different[0])
         return
     for name in model.entries:
-        setattr(model, name, _entry(model, name, spec.engine, precision, pictures))
-    if spec.engine in ("openvino", "onnx"):
+        made = {spec: _entry(model, name, spec, pictures) for spec in different}
+        if len(made) > 1:
+            setattr(model, name, ByBatch({batch: made[spec] for batch, spec in specs.items()}))
+        elif not isinstance(made[different[0]], Own):
+            setattr(model, name, made[different[0]])
+    if any(spec.engine in ("openvino", "onnx") for spec in different):
         small = [(model, "pool"), *([(model.head, "forward")] if isinstance(model.head, nn.Linear) else [])]
         for owner, method in small:
             setattr(owner, method, OnOneThread(getattr(owner, method)))
 
 
-def _entry(model: "Model", name: str, engine: str, precision: str, pictures: "Sequence[Picture] | None") -> "Entry":
+def _cast(model: "Model", spec: Spec) -> None:
+    """Cast the weights of a network that has no `entries`; what it answers keeps its type."""
+    from vitrail.engines.answers import keep_answers
+    from vitrail.engines.packed import pack
+
+    keep_answers(model, next(model.parameters()).dtype)
+    model.to(_dtype(spec.precision or "float32"))
+    if spec.engine == "packed":
+        pack(model)
+
+
+def _entry(model: "Model", name: str, spec: Spec, pictures: "Sequence[Picture] | None") -> "Entry | Own":
+    engine, precision = spec.engine, spec.precision or "float32"
+    if engine in ("eager", "packed") and precision == _name(next(model.parameters())):
+        from vitrail.engines.by_batch import Own
+
+        return Own(model, name, engine, precision)
     if engine == "compile":
         from vitrail.engines.compiled import CompiledEntry
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from vitrail.engines.spec import Spec
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import appearing
 from vitrail.models.model import Model
+
+WORTH = 1.05
+"""So many times as fast must an engine be at one size to run it beside another: it has weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,22 @@ def remember(model: Model, measured: Iterable[Measured]) -> Path:
     return path
 
 
-def recall(model: Model, precision: str | None) -> Spec | None:
-    """The engine that was fastest over all batches that were measured, and can run here still; None for none.
+@dataclass(frozen=True)
+class Choice:
+    """Which engine runs how many pictures at once.
+
+    Attributes:
+        by_batch: an engine for each size that was measured; one where it is the same for all.
+    """
+
+    by_batch: Mapping[int, Spec]
+
+    def __str__(self) -> str:
+        return told({batch: str(spec) for batch, spec in self.by_batch.items()})
+
+
+def recall(model: Model, precision: str | None) -> Choice | None:
+    """What was measured to be fastest, of what can run here still; None where nothing was.
 
     Args:
         model: the network.
@@ -69,9 +86,30 @@ def recall(model: Model, precision: str | None) -> Spec | None:
         return None
     try:
         rows = [Measured(**row) for row in json.loads(_path(model).read_text(encoding="utf-8"))["measured"]]
-        return next((spec for spec in ranked(rows, precision) if can_run(model, spec)), None)
+        able = {engine for engine in {row.engine for row in rows} if can_run(model, Spec.of(engine))}
+        return fastest([row for row in rows if row.engine in able], precision, each=bool(model.entries))
     except (OSError, ValueError, KeyError, TypeError, UsageError):  # there is none, or it is none of ours
         return None
+
+
+def fastest(rows: Sequence[Measured], precision: str | None = None, *, each: bool = True) -> Choice | None:
+    """The fastest engines of those that are sound; None where there are none.
+
+    The one that is fastest over all sizes runs all of them, unless another is faster at one of them by `WORTH`.
+
+    Args:
+        rows: what was measured.
+        precision: what it must compute in; None for anything.
+        each: whether one engine may run some sizes and another others.
+    """
+    able = ranked(rows, precision)
+    if not able:
+        return None
+    taken = {(row.engine, row.batch): row.seconds for row in rows}
+    batches = sorted({row.batch for row in rows})
+    quickest = {batch: min(able, key=lambda spec, batch=batch: taken[str(spec), batch]) for batch in batches}  # type: ignore[misc]
+    gained = max(taken[str(able[0]), batch] / taken[str(spec), batch] for batch, spec in quickest.items())
+    return Choice(quickest if each and gained > WORTH else dict.fromkeys(batches, able[0]))
 
 
 def ranked(rows: Iterable[Measured], precision: str | None = None) -> list[Spec]:
@@ -85,6 +123,18 @@ def ranked(rows: Iterable[Measured], precision: str | None = None) -> list[Spec]
             total[engine] = sum(math.log(row.seconds) for row in of_it)
     specs = [Spec.of(engine) for engine in sorted(total, key=lambda engine: total[engine])]
     return [spec for spec in specs if precision in (None, spec.precision)]
+
+
+def nearest(sizes: Iterable[int], batch: int) -> int:
+    """Of the sizes that were measured the one most like a batch, by the ratio; the smaller of two."""
+    return min(sorted(sizes), key=lambda size: max(size, batch) / min(size, batch))
+
+
+def told(by_batch: Mapping[int, str]) -> str:
+    """{1: "a", 8: "b"} as "a for 1, b for 8" pictures at once; where it is the same for all, once."""
+    if len(set(by_batch.values())) == 1:
+        return next(iter(by_batch.values()))
+    return ", ".join(f"{what} for {batch}" for batch, what in sorted(by_batch.items()))
 
 
 def _path(model: Model) -> Path:

@@ -90,7 +90,7 @@ def in_batches(
         run_together,
         batch_size=batch_size,
         allow_private=allow_private,
-        enough=None if engine_of(model).endswith("float32") else model.preprocess.enough,
+        enough=None if "float32" in engine_of(model, 1 if len(inputs) == 1 else None) else model.preprocess.enough,
     )
 
 

@@ -173,7 +173,7 @@ def classify_each(
     else:
         run, scoring = _by_classes(model, top), None
     results = in_batches(inputs, model, run, batch_size=batch_size, allow_private=allow_private)
-    name, engine = name_of(model), engine_of(model)
+    name, engine = name_of(model), engine_of(model, 1 if len(inputs) == 1 else None)
     return (
         result if isinstance(result, Failure) else Classification(input.name, name, engine, result, scoring, input)
         for input, result in results

@@ -90,7 +90,7 @@ def embed_each(
         return [vector.copy() for vector in vectors]  # one that is kept does not keep its batch
 
     results = in_batches(inputs, model, run, batch_size=batch_size, allow_private=allow_private)
-    name, engine = name_of(model), engine_of(model)
+    name, engine = name_of(model), engine_of(model, 1 if len(inputs) == 1 else None)
     return (
         result if isinstance(result, Failure) else Embedding(input.name, name, engine, result)
         for input, result in results

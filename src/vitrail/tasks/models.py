@@ -5,6 +5,7 @@ from functools import lru_cache
 from threading import Lock
 
 from vitrail.checkpoints.load import load
+from vitrail.engines import running
 from vitrail.errors import UsageError
 from vitrail.models.generator import Generator
 from vitrail.models.language_model import LanguageModel
@@ -80,11 +81,16 @@ def name_of(model: Model) -> str:
     return model.origin.name if model.origin else model.family
 
 
-def engine_of(model: Model) -> str:
-    """What results say of how it ran, "eager float32"."""
-    return (
-        model.origin.engine if model.origin else f"eager {str(next(model.parameters()).dtype).removeprefix('torch.')}"
-    )
+def engine_of(model: Model, batch: int | None = None) -> str:
+    """What results say of how it ran, "eager float32".
+
+    Args:
+        model: the network.
+        batch: how many pictures it is given at once; None where that differs.
+    """
+    if model.origin is None:
+        return f"eager {str(next(model.parameters()).dtype).removeprefix('torch.')}"
+    return (None if batch is None else running(model, batch)) or model.origin.engine
 
 
 def forget() -> None:

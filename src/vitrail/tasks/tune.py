@@ -15,7 +15,7 @@ from vitrail.engines.exported import twin
 from vitrail.engines.guard import AGREES, Comparison, answer, compare, kind_of, questions
 from vitrail.engines.machine import machine, versions
 from vitrail.engines.pictures import CALIBRATION, sample
-from vitrail.engines.remembered import Measured, ranked, remember
+from vitrail.engines.remembered import Measured, fastest, remember
 from vitrail.engines.spec import PRECISIONS, Spec
 from vitrail.engines.timing import seconds_of
 from vitrail.errors import UsageError, VitrailError
@@ -74,7 +74,8 @@ class Tuning:
     Attributes:
         model: the network's name.
         family: its family.
-        engine: what `engine="auto"` takes from now on, "openvino:bfloat16".
+        engine: what `engine="auto"` takes from now on, "openvino:bfloat16", or "onnx:float32 for 1, packed:bfloat16 for
+            8" pictures at once.
         agrees: what an agreement is one of: "top-1", "cosine", "tokens" or "".
         pictures: how many pictures engines were compared on.
         drawn: whether these were drawn here, and not the user's.
@@ -142,8 +143,8 @@ def tune(
 
     Engines take turns, round by round, so that a busy neighbour slows all of them alike. One that strays further than
     `vitrail.engines.guard.LIMITS` says is kept out. What was measured earlier is forgotten. From then on
-    `engine="auto"` is the one that was fastest over all batches: for this network, on this machine, until torch,
-    Vitrail, OpenVINO or ONNX Runtime change.
+    `engine="auto"` is what was fastest for the size most like that of each batch: for this network, on this machine,
+    until torch, Vitrail, OpenVINO or ONNX Runtime change.
 
     Args:
         model: what `vitrail.load` takes, or a loaded network (eager, float32, on the CPU).
@@ -186,7 +187,8 @@ def tune(
     measured = [
         Measured(str(spec), size, taken, trials[spec].objection is None) for (spec, size), taken in seconds.items()
     ]
-    fastest = ranked(measured)[0]
+    chosen = fastest(measured, each=bool(plain.entries))
+    assert chosen is not None  # eager float32 is sound
     remembered, unwritten = None, None
     try:
         remembered = remember(plain, measured)
@@ -196,14 +198,16 @@ def tune(
     return Tuning(
         model=name_of(plain),
         family=plain.family,
-        engine=str(fastest),
+        engine=str(chosen),
         agrees=AGREES[kind],
         pictures=len(trial),
         drawn=pictures is None,
         machine=machine(),
         versions=versions(),
         rows=tuple(
-            _row(spec, tried, size, seconds, spec == fastest) for spec, tried in trials.items() for size in batches
+            _row(spec, tried, size, seconds, spec == chosen.by_batch[size])
+            for spec, tried in trials.items()
+            for size in batches
         ),
         left_out=tuple(left_out),
         remembered=remembered,
