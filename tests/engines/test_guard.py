@@ -93,4 +93,4 @@ def test_pictures_that_are_tried_are_not_those_that_are_calibrated_on(tmp_path):
     assert [picture.name[-5:] for picture in sample(str(tmp_path), 2, compare=True)] == ["3.png", "4.png"]
     assert open_picture(tmp_path / "0.png").image.tobytes() == sample(str(tmp_path), 1)[0].image.tobytes()
     with pytest.raises(ImageError, match="No file matches"):
-        sample(str(tmp_path / "none*.png"), 2)
+        list(sample(str(tmp_path / "none*.png"), 2))

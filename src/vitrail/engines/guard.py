@@ -114,16 +114,23 @@ def questions(model: Model, pictures: Sequence[Picture], batch: int) -> list[Any
             images = model.preprocess(picture)
             prepared.append((images, images))
     first = prepared[0][1].shape if prepared else None
-    same = [one for one in prepared if one[1].shape == first]
-    if len(same) < batch:
-        raise UsageError(f"engines are tried on batches of {batch}, and there are {len(same)} pictures of one size")
-    together = []
-    for start in range(0, len(same) - batch + 1, batch):
-        chunk = same[start : start + batch]
-        pixels = [one for one, _ in chunk if one is not None]
-        joined = torch.cat(pixels) if pixels else None
-        together.append((joined, torch.cat([ids for _, ids in chunk])) if kind == "texts" else joined)
-    return together
+    same = [one if kind == "texts" else one[1] for one in prepared if one[1].shape == first]
+    return [joined(same[start:], batch) for start in range(0, max(1, len(same) - batch + 1), batch)]
+
+
+def joined(asked: Sequence[Any], batch: int) -> Any:
+    """The first so many of `questions` about single pictures as one.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if len(asked) < batch:
+        raise UsageError(f"engines are tried on batches of {batch}, and there are {len(asked)} pictures of one size")
+    chunk = asked[:batch]
+    if isinstance(chunk[0], Tensor):
+        return torch.cat(list(chunk))
+    pixels = [one for one, _ in chunk if one is not None]
+    return torch.cat(pixels) if pixels else None, torch.cat([ids for _, ids in chunk])
 
 
 @torch.inference_mode()

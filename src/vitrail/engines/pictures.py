@@ -1,10 +1,11 @@
 """The pictures that engines are tried and calibrated on: the user's, or scenes that are drawn here."""
 
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import UsageError
-from vitrail.imaging.inputs import find_inputs
+from vitrail.imaging.inputs import Input, find_inputs
 from vitrail.imaging.open import Picture, open_picture
 
 if TYPE_CHECKING:
@@ -20,7 +21,29 @@ SEEDS = (11, 12)
 """Of scenes to calibrate on, and of scenes to compare on: none is in both."""
 
 
-def sample(source: str | None, count: int, *, compare: bool = False) -> list[Picture]:
+class Opened(Sequence[Picture]):
+    """Pictures that are opened each time they are looked at, so that no more than one of them is in memory.
+
+    Args:
+        inputs: where they are.
+    """
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: Any) -> Any:
+        """One of them, opened; of a slice those of them.
+
+        Raises:
+            ImageError: it is not there, or cannot be opened.
+        """
+        return Opened(self.inputs[index]) if isinstance(index, slice) else self.inputs[index].open(False)
+
+
+def sample(source: str | None, count: int, *, compare: bool = False) -> Sequence[Picture]:
     """Pictures to try a network on.
 
     Args:
@@ -30,14 +53,13 @@ def sample(source: str | None, count: int, *, compare: bool = False) -> list[Pic
 
     Raises:
         UsageError: there are no pictures.
-        ImageError: one is not there, or cannot be opened.
     """
     if source is None:
         return _drawn(count, SEEDS[compare])
     found = find_inputs([source])
     if not found:
         raise UsageError(f"there are no pictures in {source}")
-    return [input.open(False) for input in (found[-count:] if compare else found[:count])]
+    return Opened(found[-count:] if compare else found[:count])
 
 
 def _drawn(count: int, seed: int) -> list[Picture]:

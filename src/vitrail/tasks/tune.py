@@ -12,7 +12,7 @@ import torch
 from vitrail.checkpoints.load import load
 from vitrail.engines import check, prepare
 from vitrail.engines.exported import twin
-from vitrail.engines.guard import AGREES, Comparison, answer, compare, kind_of, questions
+from vitrail.engines.guard import AGREES, Comparison, answer, compare, joined, kind_of, questions
 from vitrail.engines.machine import machine, versions
 from vitrail.engines.pictures import CALIBRATION, sample
 from vitrail.engines.remembered import Measured, fastest, remember
@@ -180,7 +180,8 @@ def tune(
     seconds: dict[tuple[Spec, int], float] = {}
     for place, size in enumerate(batches):
         report("measuring", place, len(batches))
-        taken = _in_turns(running, questions(plain, seen, size)[0], rounds)
+        question = questions(plain, (), size)[0] if kind == "noise" else joined(trial, size)
+        taken = _in_turns(running, question, rounds)
         seconds |= {(spec, size): median(times) for spec, times in taken.items()}
     report("measuring", len(batches), len(batches))
 
