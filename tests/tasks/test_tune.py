@@ -11,6 +11,7 @@ from tests.pictures import noise
 from tests.talkers import tiny_talker
 from tests.test_cli import run
 from vitrail.engines.guard import LIMITS, Limit
+from vitrail.engines.remembered import told
 from vitrail.errors import UsageError
 from vitrail.models.ddpm import DDPMConfig
 from vitrail.models.ddpm_pipeline import DDPMPipeline, DDPMPipelineConfig
