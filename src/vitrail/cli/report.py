@@ -2,11 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vitrail.cli.door import fail
+
+if TYPE_CHECKING:
+    from vitrail.imaging.inputs import Input
+    from vitrail.models.model import Model
 
 FEW = 8
 """Up to so many inputs are done before a progress bar would be of use."""
@@ -109,6 +113,20 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield advance
+
+
+def settled(network: "Model", found: Sequence["Input"], batch_size: int) -> None:
+    """Measure engines first, where there is so much to do that this pays; and say so on standard error."""
+    from vitrail.tasks.settle import settle
+
+    with progress_bar() as progress:
+        tuning = settle(network, found, batch_size, progress)
+    if tuning is not None:
+        print(
+            f"Note: for {len(found):,} pictures engines were measured first, and auto is {tuning.engine} from now on "
+            f"(vitrail tune {tuning.model} shows the table)",
+            file=sys.stderr,
+        )
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrail.cli import options
-from vitrail.cli.report import Report
+from vitrail.cli.report import Report, settled
 
 if TYPE_CHECKING:
     from vitrail.tasks.analyze import Analysis
@@ -39,6 +39,7 @@ def classify(
     get = get_model if words is None else get_image_text
     network = get(model, engine=engine, device=device, architecture=architecture)
     found = find_inputs(inputs)
+    settled(network, found, batch_size)
     results = classify_each(found, network, words, top=top, batch_size=batch_size, allow_private=allow_private)
     raise typer.Exit(Report(len(found), as_json=as_json).show(results))
 
@@ -69,6 +70,7 @@ def embed(
         vector_writer(output)  # a wrong ending is said before any work is done
     network = get_model(model, engine=engine, device=device, architecture=architecture)
     found = find_inputs(inputs)
+    settled(network, found, batch_size)
     results = embed_each(found, network, batch_size=batch_size, allow_private=allow_private)
     report = Report(len(found), as_json=as_json, silent=output is not None)
     if output is None:

@@ -50,7 +50,9 @@ def prepare(
 
     said = (os.environ.get("VITRAIL_ENGINE") or "auto") if engine == "auto" else engine
     if said == "auto":
-        choice = recall(model, None if dtype is None else _name(dtype)) or Choice({1: _best_guess(model)})
+        measured = recall(model, None if dtype is None else _name(dtype))
+        choice = measured or Choice({1: _best_guess(model)})
+        model.guessed = measured is None and dtype is None
     else:
         choice = Choice({1: Spec.of(said)})
         check(model, choice.by_batch[1])

@@ -27,12 +27,14 @@ class Graph:
         outputs: the names of what it gives.
         axes: those of the inputs that may have any length, and what that counts: axes that count the same are equally
             long in every call. Of an input that is not named here the first is, and counts "batch".
+        most: how long such an axis may be, by what it counts; one that is not named here has no limit.
     """
 
     call: Callable[..., Any]
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def any_length(self) -> dict[str, Mapping[int, str]]:
@@ -68,6 +70,16 @@ def twin(model: Model) -> Model:
     return copy.deepcopy(model, shared)
 
 
+def unprepared(model: Model) -> Model:
+    """A twin that runs as PyTorch runs the family's own code, whatever engine the model runs on."""
+    plain = twin(model)
+    for module in plain.modules():
+        vars(module).pop("forward", None)
+    for name in ("pool", *plain.entries):
+        vars(plain).pop(name, None)
+    return plain
+
+
 def exported(model: Model, graph: Graph) -> torch.export.ExportedProgram:
     """A function of a network in float32, traced.
 
@@ -80,7 +92,11 @@ def exported(model: Model, graph: Graph) -> torch.export.ExportedProgram:
     """
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = twin(model).float()
-    counted = {what: torch.export.Dim(what) for axes in graph.any_length.values() for what in axes.values()}
+    counted = {
+        what: torch.export.Dim(what, max=graph.most.get(what))
+        for axes in graph.any_length.values()
+        for what in axes.values()
+    }
     shapes = tuple({axis: counted[what] for axis, what in axes.items()} for axes in graph.any_length.values())
     try:
         with torch.inference_mode(False), torch.no_grad(), quiet():

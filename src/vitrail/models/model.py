@@ -45,6 +45,7 @@ class Model(nn.Module):
         tied: its weights that are another of its weights, under a second name: {"head.weight": "tokens.weight"}. A file
             holds them once.
         origin: where it was loaded from; None for a model built in Python.
+        guessed: whether its engine is only the best guess for this machine, neither measured nor asked for.
     """
 
     family: ClassVar[str]
@@ -57,6 +58,7 @@ class Model(nn.Module):
     tokenizer: Tokenizer | None = None
     tied: Mapping[str, str] = {}
     origin: Origin | None = None
+    guessed: bool = False
 
     def weights(self) -> dict[str, Tensor]:
         """The state without the second names of tied weights: what a file holds."""

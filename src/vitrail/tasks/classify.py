@@ -15,6 +15,7 @@ from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.tasks.batches import Failure, in_batches, one_or_all
 from vitrail.tasks.models import engine_of, get_model, name_of
+from vitrail.tasks.settle import settle
 from vitrail.tasks.zero_shot import SCORED, Scoring, Words, classifier, get_image_text
 
 
@@ -131,7 +132,7 @@ def classify(
             with labels emoji/clip-nano.
         top: how many labels to give.
         batch_size: the most pictures that go through the network at once.
-        engine: how the network runs.
+        engine: how the network runs. For many minutes of work "auto" measures first, unless it was measured before.
         device: where it runs.
         allow_private: fetch URLs from addresses that are not public, too.
 
@@ -147,6 +148,7 @@ def classify(
     words = Words.of(labels, templates)
     network = (get_model if words is None else get_image_text)(model, engine=engine, device=device)
     inputs = find_inputs(images)
+    settle(network, inputs, batch_size)
     results = classify_each(inputs, network, words, top=top, batch_size=batch_size, allow_private=allow_private)
     return one_or_all(images, inputs, results)
 

@@ -12,6 +12,7 @@ from vitrail.imaging.open import printable
 from vitrail.models.model import Model
 from vitrail.tasks.batches import Failure, in_batches, one_or_all
 from vitrail.tasks.models import engine_of, get_model, name_of
+from vitrail.tasks.settle import settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ def embed(
             many: a list or tuple of these, a folder, or a pattern ("photos/*.jpg").
         model: what `vitrail.load` takes, or a loaded network; efficientnet-lite0, trained on ImageNet, unless said.
         batch_size: the most pictures that go through the network at once.
-        engine: how the network runs.
+        engine: how the network runs. For many minutes of work "auto" measures first, unless it was measured before.
         device: where it runs.
         allow_private: fetch URLs from addresses that are not public, too.
 
@@ -72,6 +73,7 @@ def embed(
     """
     network = get_model(model, engine=engine, device=device)
     inputs = find_inputs(images)
+    settle(network, inputs, batch_size)
     results = embed_each(inputs, network, batch_size=batch_size, allow_private=allow_private)
     return one_or_all(images, inputs, results)
 

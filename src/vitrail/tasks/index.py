@@ -19,6 +19,7 @@ from vitrail.tasks.batches import THREADS, Failure, in_batches
 from vitrail.tasks.changes import Changes, PictureFile, Scan, file_hash, scan
 from vitrail.tasks.maker import default_index_model, folder_of, image_vectors, maker_of, network_for
 from vitrail.tasks.models import get_model
+from vitrail.tasks.settle import settle
 from vitrail.tasks.store import Row, Store, locked, require_lancedb, write_failures
 
 COMMIT_SECONDS = 5.0
@@ -105,7 +106,7 @@ def index(
             first time `default_index_model()`.
         rebuild: forget the index that is there and start over.
         batch_size: the most pictures that go through the network at once.
-        engine: how the network runs.
+        engine: how the network runs. For many minutes of work "auto" measures first, unless it was measured before.
         device: where it runs.
         progress: told how far the work is.
 
@@ -137,6 +138,7 @@ def index(
         updater.remove_gone()
         if remaining:
             assert network is not None  # something is doubtful
+            settle(network, remaining, batch_size, progress)
             updater.embed(remaining, network, batch_size)
         return updater.finish(found)
 

@@ -134,7 +134,7 @@ def tune(
     batch: Sequence[int] = (1, 8),
     engines: Sequence[str] | None = None,
     int8: bool = False,
-    pictures: str | None = None,
+    pictures: str | Sequence[Picture] | None = None,
     rounds: int = 7,
     architecture: str | None = None,
     progress: Progress | None = None,
@@ -152,7 +152,8 @@ def tune(
         engines: which to try, "packed" or "packed:bfloat16"; all that can run here unless said, but for compile, which
             takes minutes.
         int8: try 8-bit integers, too, where OpenVINO is installed.
-        pictures: a folder, file or pattern to compare and calibrate on; scenes of generated glyphs unless said.
+        pictures: a folder, file or pattern to compare and calibrate on, or opened pictures; scenes of generated glyphs
+            unless said.
         rounds: how often each is measured.
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
         progress: told how far it is.
@@ -171,10 +172,9 @@ def tune(
     batches = sorted(set(batch))
     integers = any(spec.precision == "int8" for spec in candidates)
     compared = COMPARED_WRITING if kind == "texts" else COMPARED
-    seen = sample(pictures, max(compared, *batches), compare=True)
-    trial = questions(plain, seen, 1)
+    trial = questions(plain, _seen(pictures, max(compared, *batches), compare=True), 1)
     trials = _compared(
-        plain, candidates, trial, sample(pictures, CALIBRATION) if pictures and integers else None, report
+        plain, candidates, trial, _seen(pictures, CALIBRATION) if pictures and integers else None, report
     )
     running = {spec: tried.network for spec, tried in trials.items() if tried.network is not None}
     seconds: dict[tuple[Spec, int], float] = {}
@@ -223,6 +223,13 @@ class _Trial:
     network: Model | None
     comparison: Comparison | None
     objection: str | None
+
+
+def _seen(pictures: str | Sequence[Picture] | None, count: int, *, compare: bool = False) -> Sequence[Picture]:
+    """So many of the user's pictures, or drawn ones, as `sample` chooses them."""
+    if pictures is None or isinstance(pictures, str):
+        return sample(pictures, count, compare=compare)
+    return pictures[-count:] if compare else pictures[:count]
 
 
 def _plain(model: str | Model, architecture: str | None) -> Model:
