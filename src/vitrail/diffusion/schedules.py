@@ -89,7 +89,8 @@ class Discrete:
         """
         levels = self.sigmas.log().to(sigma.device, torch.float32)
         wanted = sigma.float().clamp(min=1e-20).log().clamp(levels[0], levels[-1])
-        low = (torch.searchsorted(levels, wanted.contiguous(), right=True) - 1).clamp(0, len(levels) - 2)
+        below = (levels <= wanted[..., None]).sum(-1)  # no binary search, which ONNX has no word for
+        low = (below - 1).clamp(0, len(levels) - 2)
         time = low + (wanted - levels[low]) / (levels[low + 1] - levels[low])
         return torch.where((time - time.round()).abs() < 1e-3, time.round(), time)
 

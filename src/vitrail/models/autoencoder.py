@@ -258,9 +258,10 @@ class Autoencoder(Model):
         height, width = (side // before for side in images.shape[2:])
         pixels = min(height, steps) * min(width, steps) * factor**2
         at_once = max(PIXELS_AT_ONCE // max(pixels, 1), 1)
+        graph = torch.compiler.is_exporting()
 
         def whole(some: Tensor) -> Tensor:
-            if some.device.type == "cpu" and len(some) * pixels >= PIXELS_FOR_LAST:
+            if not graph and some.device.type == "cpu" and len(some) * pixels >= PIXELS_FOR_LAST:
                 some = some.contiguous(memory_format=torch.channels_last)
             return network(some).contiguous()
 
@@ -269,6 +270,7 @@ class Autoencoder(Model):
                 return whole(some)
             return in_tiles(whole, some, steps, steps // 4, before=before, after=after)
 
-        if torch.is_grad_enabled() or len(images) <= at_once:  # what learning keeps, it keeps of the whole batch
+        # what learning keeps, it keeps of the whole batch; and a graph is of batches of any length
+        if graph or torch.is_grad_enabled() or len(images) <= at_once:
             return run(images)
         return torch.cat([run(some) for some in images.split(at_once)])

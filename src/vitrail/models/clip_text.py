@@ -71,7 +71,7 @@ class CLIPTextEncoder(Model):
         for number in range(len(text.blocks) - skip, len(text.blocks)):
             final = text.blocks[number](final, causal=True)
         final = text.norm(final)
-        vector = self.projection(final[torch.arange(len(ids), device=ids.device), text.ends(ids)])
+        vector = self.projection(final[torch.arange(ids.shape[0], device=ids.device), text.ends(ids)])
         return text.norm(tokens) if norm else tokens, vector
 
     def encode_text(self, texts: str | Sequence[str] | Tensor) -> Tensor:

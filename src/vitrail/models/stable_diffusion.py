@@ -80,7 +80,7 @@ class TextToImage(ChainGenerator, LatentGenerator):
         dtype = self.unet.stem.weight.dtype
         return self.unet(seen.to(dtype), t, cond["context"], added).float()
 
-    def read(self, prompts: Sequence[str]) -> Tensor:
+    def ids(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> token ids (B, N); what is longer than the context is cut, and said.
 
         Raises:
@@ -120,5 +120,9 @@ class StableDiffusion(TextToImage):
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Texts, which may be empty -> {"context": (B, N, D)}: the final tokens."""
-        tokens, _ = self.text.read(self.read(prompts), self.clip_skip)
+        return self.read(self.ids(prompts))
+
+    def read(self, ids: Tensor) -> dict[str, Tensor]:
+        """Token ids (B, N) -> what `condition` gives."""
+        tokens, _ = self.text.read(ids, self.clip_skip)
         return {"context": tokens}

@@ -84,9 +84,14 @@ class StableDiffusionXL(TextToImage):
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Texts, which may be empty -> {"context": (B, N, D), "vector": (B, P)}: §2.1."""
-        ids, skip = self.read(prompts), 1 + self.clip_skip
+        ids = self.ids(prompts)
+        return self.read(ids, self.second_tokenizer(prompts).to(ids.device))
+
+    def read(self, ids: Tensor, ids2: Tensor) -> dict[str, Tensor]:
+        """Token ids (B, N), and those of `second_tokenizer` -> what `condition` gives."""
+        skip = 1 + self.clip_skip
         first, _ = self.text.read(ids, skip, norm=False)
-        second, vector = self.text2.read(self._second_tokenizer(prompts).to(ids.device), skip, norm=False)
+        second, vector = self.text2.read(ids2, skip, norm=False)
         return {"context": torch.cat([first, second], dim=-1), "vector": vector}
 
     def condition_against(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -98,7 +103,7 @@ class StableDiffusionXL(TextToImage):
         return {name: values * said.reshape(-1, *[1] * (values.ndim - 1)) for name, values in told.items()}
 
     @property
-    def _second_tokenizer(self) -> Tokenizer:
+    def second_tokenizer(self) -> Tokenizer:
         """The second reader's: of the first's vocabulary, but filled up with `pad2`."""
         assert self.tokenizer is not None  # it has read the prompts
         if self._made_of is not self.tokenizer:
@@ -109,4 +114,4 @@ class StableDiffusionXL(TextToImage):
         """Also the size as in §2.2: of the original and of the picture wanted, and between them a cut at no corner."""
         told = super().look_at(cond, size, hole)
         numbers = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32, device=told["vector"].device)
-        return {**told, "numbers": numbers.expand(len(told["vector"]), -1)}
+        return {**told, "numbers": numbers.expand(told["vector"].shape[0], -1)}

@@ -290,7 +290,7 @@ class UNet(Model):
 
     def _embed(self, x: Tensor, t: Tensor | float, added: Added | None) -> Tensor:
         """Times, and what XL is told besides -> (B, T)."""
-        times = torch.as_tensor(t, device=x.device).expand(len(x))
+        times = torch.as_tensor(t, device=x.device).expand(x.shape[0])
         embedded = self.time(sinusoids(times, self.config.widths[0]))
         if (added is None) != (self.added is None):
             what = "nothing but a text's tokens" if self.added is None else "a text's vector and numbers, too: `added`"
