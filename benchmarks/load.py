@@ -39,7 +39,9 @@ print(json.dumps([held() - before, seconds]))
 """
 TESTS = Path(__file__).parent.parent / "tests"
 CONTENDERS = {
-    "vitrail": PROBE.format(tests=TESTS, imports="vitrail.checkpoints.load import load", load="load(folder)"),
+    "vitrail": PROBE.format(
+        tests=TESTS, imports="vitrail.checkpoints.load import load", load="load(folder, device='cpu')"
+    ),
     "transformers": PROBE.format(
         tests=TESTS,
         imports="transformers import ViTForImageClassification",

@@ -38,14 +38,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the numbers, besides printing them")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    model = vitrail.load(asked.model)
+    model = vitrail.load(asked.model, device="cpu")
     assert isinstance(model, Generator)
     data = PromptsSection(source="prompts", test_length=2 * asked.pictures).open(model.usual.size)
     assert data.prompts is not None
     rows = [number for number, wanted in enumerate(data.prompts.tests) if wanted.part == "unseen"]
     tests = [data.prompts.tests[row] for row in rows]
     real = data.test.batch(torch.tensor(rows), None)["images"].float() / 127.5 - 1
-    encoder, reader = box_encoder(torch.device("cpu")), vitrail.load(READER, engine="eager")
+    encoder, reader = box_encoder(torch.device("cpu")), vitrail.load(READER, device="cpu", engine="eager")
     real_features = features(real, encoder)
     prompts = [wanted.prompt for wanted in tests]
 

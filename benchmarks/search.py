@@ -186,7 +186,7 @@ def index_with_vitrail(model: Path, pictures: Path, threads: int) -> dict[str, A
     torch.set_num_threads(threads)
     clock: Counter[str] = Counter()
     require_lancedb()  # imported before the clock runs, as transformers is
-    network = vitrail.load(str(model))
+    network = vitrail.load(str(model), device="cpu")
     for owner, name, part in (
         (PictureFile, "open", "opening"),
         (network, "preprocess", "preparing"),
@@ -203,7 +203,7 @@ def index_with_vitrail(model: Path, pictures: Path, threads: int) -> dict[str, A
 
 
 def measure_duplicates(folder: Path, arguments: argparse.Namespace) -> None:
-    model = get_model(arguments.model)
+    model = get_model(arguments.model, device="cpu")
     pictures = [open_picture(input.source).image for input in find_inputs(arguments.examples or EXAMPLES)]
     if arguments.examples is None:
         pictures = [part for picture in pictures for part in ninths(picture)]

@@ -25,7 +25,7 @@ def main() -> None:
         sys.exit(__doc__)
     run, name = RunFolder(Path(arguments[0])), arguments[1]
     integers = "--integers" in sys.argv
-    model = vitrail.load(str(run.model), engine="eager").to(torch.float32 if integers else torch.bfloat16)
+    model = vitrail.load(str(run.model), device="cpu", engine="eager").to(torch.float32 if integers else torch.bfloat16)
     path = BOX / f"{name}.safetensors"
     notes = {"licence": LICENCE, "recipe": run.recipe.read_text(encoding="utf-8"), "card": f"{path.stem}.md"}
     path.unlink(missing_ok=True)

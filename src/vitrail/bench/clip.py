@@ -68,7 +68,7 @@ def ours(checkpoint: Path, pictures: list[Path], engine: str) -> Ready:
     from vitrail.imaging.inputs import find_inputs
     from vitrail.tasks.batches import in_batches
 
-    model = load(str(checkpoint), engine=engine)
+    model = load(str(checkpoint), device="cpu", engine=engine)
     assert isinstance(model, CLIP)
 
     def run(images: Tensor) -> list[Tensor]:
@@ -101,7 +101,7 @@ def by_open_clip(checkpoint: Path, pictures: list[Path]) -> Ready:
 
 def our_texts(checkpoint: Path, count: int, engine: str) -> Ready:
     """From token ids, which are made by the same tokenizer everywhere."""
-    model = load(str(checkpoint), engine=engine)
+    model = load(str(checkpoint), device="cpu", engine=engine)
     assert isinstance(model, CLIP)
     ids = _texts(count, model.config.text.context, model.config.text.vocabulary)
     return Ready(torch.inference_mode()(lambda: model.encode_text(ids)), engine_of(model))

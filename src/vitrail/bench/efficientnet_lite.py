@@ -28,7 +28,7 @@ def works(folder: Path, engines: Sequence[str], sizes: Sequence[tuple[int, int]]
         engines: ours; all that can run it and are quickly made for none.
         sizes: (width, height) in pixels of the picture in each.
     """
-    save(load(NAME), folder / "timm", layout="timm")
+    save(load(NAME, device="cpu"), folder / "timm", layout="timm")
     found = []
     for width, height in sizes:
         [picture] = write_photographs(folder / f"{width}x{height}", 1, (width, height))
@@ -46,7 +46,7 @@ def ours(picture: Path, engine: str) -> Ready:
     """`vitrail.classify`, with the network loaded before."""
     from vitrail.tasks.classify import Classification, classify
 
-    model = load(NAME, engine=engine)
+    model = load(NAME, device="cpu", engine=engine)
 
     def call() -> float:
         result = classify(picture, model=model, top=1)

@@ -57,7 +57,7 @@ def works(folder: Path, engines: Sequence[str], config: GITConfig | None = None,
 
 def ours(checkpoint: Path, tokens: int, engine: str) -> Ready:
     """As a user of Vitrail runs it."""
-    model = load(str(checkpoint), engine=engine)
+    model = load(str(checkpoint), device="cpu", engine=engine)
     assert isinstance(model, GIT)
     pixels = _picture(model.config.image.image_size, next(model.parameters()).dtype)
     begin = torch.tensor([[model.config.begin]])

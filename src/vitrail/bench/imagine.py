@@ -38,7 +38,7 @@ def ours(num_steps: int | None, engine: str) -> Ready:
     """`vitrail.generate`, with the network loaded before."""
     from vitrail.tasks.generate import DEFAULT_GENERATOR, Generated, generate
 
-    model = load(DEFAULT_GENERATOR, engine=engine)
+    model = load(DEFAULT_GENERATOR, device="cpu", engine=engine)
 
     def call() -> np.ndarray:
         made = generate(PROMPT, seed=0, num_steps=num_steps, model=model)

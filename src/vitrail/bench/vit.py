@@ -53,7 +53,7 @@ def shape(config: ViTConfig) -> tuple[int, int, int]:
 
 def ours(folder: Path, batch: int, engine: str) -> Ready:
     """As a user of Vitrail runs it."""
-    model = load(str(folder), engine=engine)
+    model = load(str(folder), device="cpu", engine=engine)
     pictures = drawn(batch, *shape(model.config), dtype=next(model.parameters()).dtype)
     return Ready(torch.inference_mode()(lambda: model(pictures)), engine_of(model, batch))
 

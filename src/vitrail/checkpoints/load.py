@@ -16,8 +16,9 @@ from vitrail.checkpoints.layout import Layout, to_ours
 from vitrail.checkpoints.native import NativeLayout
 from vitrail.checkpoints.reading import reason_of
 from vitrail.engines import prepare
+from vitrail.engines.places import has_cuda, place_for
 from vitrail.engines.threads import limit_threads
-from vitrail.errors import CheckpointError, UsageError
+from vitrail.errors import CheckpointError, UsageError, VitrailError
 from vitrail.models.model import Model, Origin
 from vitrail.text.tokenizer import Tokenizer
 
@@ -42,7 +43,9 @@ def load(
             name ("vit_base_patch16_224") or a hub id ("google/vit-base-patch16-224", with "@revision" behind it if
             wanted).
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
-        device: where it runs; the CPU unless said.
+        device: where it runs: "cpu", "cuda", "cuda:1", …. Unless said, on a CUDA device where there is one and the
+            engine is "auto", "eager" or "compile"; elsewhere on the CPU. Verbs take pictures there; those that you
+            prepare yourself are on the CPU, and go there by `.to(model.device)`.
         dtype: what it computes in; float32 unless said.
         engine: how it runs: "eager", "packed", "compile", "openvino" or "onnx", with a precision behind a colon if
             wanted ("openvino:int8"); "auto" takes the fastest for this machine, as far as it was measured
@@ -57,17 +60,23 @@ def load(
             misshapen; the sentence names it.
         UsageError: there is no such engine or device, the engine cannot run this network, or `dtype` is not a float
             type.
-        VitrailError: what the engine needs is not installed.
+        VitrailError: what the engine needs is not installed, or the network does not fit in the device's memory.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise UsageError(f"a network computes in a float type, torch.float32 or torch.bfloat16, not in {dtype}")
-    where = _device(device)
+    where = _device(device, engine)
     limit_threads()
     checkpoint = open_checkpoint(str(name_or_path), architecture, half=dtype in (torch.float16, torch.bfloat16))
     layout = layout_of(checkpoint)
     model = build(layout, checkpoint)
     weights = to_ours(layout, model, checkpoint.tensors, checkpoint.description.shapes, f"'{checkpoint.name}'")
-    _assign(model, weights, where, dtype or torch.float32)
+    try:
+        _assign(model, weights, where, dtype or torch.float32)
+    except torch.OutOfMemoryError:
+        raise VitrailError(
+            f"'{checkpoint.name}' does not fit in the memory of {where}: run it on the CPU, by device='cpu' "
+            "(--device cpu)"
+        ) from None
     model.eval()
     model.preprocess = read_preprocess(layout, checkpoint, model.config)
     if model.reads:
@@ -184,9 +193,11 @@ def _assign(model: Model, weights: dict[str, Tensor], device: torch.device, dtyp
     model.assign(weights)
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def _device(device: str | torch.device | None, engine: str) -> torch.device:
+    """Where to run: what is said, or else what suits the engine and the machine."""
+    device = device or place_for(engine, cuda=has_cuda())
     try:
-        chosen = torch.device(device or "cpu")
+        chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, ImportError):
         raise UsageError(f"this machine has no device '{device}'") from None

@@ -93,8 +93,8 @@ def convert(
     """
     if layout not in LAYOUTS:
         raise UsageError(f"there is no layout '{layout}'; there are {', '.join(LAYOUTS)}")
-    model = load(source, architecture=architecture, engine="eager")  # whose weights are as they were read
-    written = load(str(save(model, destination, layout=layout)))
+    model = load(source, architecture=architecture, device="cpu", engine="eager")  # whose weights are as they were read
+    written = load(str(save(model, destination, layout=layout)), device="cpu")
     before = {name: value for name, value, _ in config_fields(model.config)}
     after = {name: value for name, value, _ in config_fields(written.config)}
     changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}

@@ -77,7 +77,10 @@ Engine = Annotated[
         help="How it runs: auto, eager, packed, compile, openvino, onnx; behind a colon its precision: openvino:int8."
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps, …  [default: cpu]")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps, …  [default: cuda where there is one, or cpu]"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")]
 AllowPrivate = Annotated[
     bool, typer.Option("--allow-private", help="Fetch URLs from addresses that are not public, too.")

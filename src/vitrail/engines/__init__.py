@@ -1,9 +1,9 @@
 """How a model runs, never what it says."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from vitrail.engines.places import asked_for
 from vitrail.engines.spec import ENGINES, PRECISIONS, Spec
 from vitrail.errors import UsageError
 
@@ -48,7 +48,7 @@ def prepare(
     """
     from vitrail.engines.remembered import Choice, recall, told
 
-    said = (os.environ.get("VITRAIL_ENGINE") or "auto") if engine == "auto" else engine
+    said = asked_for(engine)
     if said == "auto":
         measured = recall(model, None if dtype is None else _name(dtype))
         choice = measured or Choice({1: _best_guess(model)})

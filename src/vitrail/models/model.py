@@ -60,6 +60,11 @@ class Model(nn.Module):
     origin: Origin | None = None
     guessed: bool = False
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and what it is given must be."""
+        return next(self.parameters()).device
+
     def weights(self) -> dict[str, Tensor]:
         """The state without the second names of tied weights: what a file holds."""
         return {name: tensor for name, tensor in self.state_dict().items() if name not in self.tied}

@@ -108,9 +108,15 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise VitrailError(f"{folder} is there already: name a folder that does not exist, or an empty one")
     onnx.check_onnx(run=False) if engine == "onnx" else openvino.check_openvino(precision)
-    network = model if isinstance(model, Model) else load(model, architecture=architecture, engine="eager")
+    network = (
+        model if isinstance(model, Model) else load(model, architecture=architecture, device="cpu", engine="eager")
+    )
     if network.training:
         raise UsageError("the network is in training mode: call its eval() first")
+    if network.device.type != "cpu":
+        raise UsageError(
+            f"networks are exported from the CPU, and this one is on {network.device}: load it with device='cpu'"
+        )
     if not network.entries:
         raise UsageError(f"exported are networks that name or embed pictures, and {network.family} is none")
     size = network.preprocess.output_size

@@ -53,7 +53,7 @@ def get_any_model(
     Args:
         model: what `vitrail.load` takes, a network that is loaded already, or None for `DEFAULT_MODEL`.
         engine: how it runs, as `vitrail.load` takes it.
-        device: where it runs; the CPU unless said.
+        device: where it runs, as `vitrail.load` takes it: unless said, on a CUDA device where there is one.
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
 
     Raises:
@@ -81,16 +81,19 @@ def name_of(model: Model) -> str:
     return model.origin.name if model.origin else model.family
 
 
-def engine_of(model: Model, batch: int | None = None) -> str:
-    """What results say of how it ran, "eager float32".
+def engine_of(model: Model, batch: int | None = None, *, place: bool = True) -> str:
+    """What results say of how it ran, "packed float32", and where, if not on the CPU: "eager float32 on cuda:0".
 
     Args:
         model: the network.
         batch: how many pictures it is given at once; None where that differs.
+        place: whether to say where.
     """
     if model.origin is None:
-        return f"eager {str(next(model.parameters()).dtype).removeprefix('torch.')}"
-    return (None if batch is None else running(model, batch)) or model.origin.engine
+        engine = f"eager {str(next(model.parameters()).dtype).removeprefix('torch.')}"
+    else:
+        engine = (None if batch is None else running(model, batch)) or model.origin.engine
+    return f"{engine} on {model.device}" if place and model.device.type != "cpu" else engine
 
 
 def forget() -> None:

@@ -174,7 +174,7 @@ def provenance(model: Generator) -> dict[str, Any]:
     return {
         "model": name_of(model),
         "weights": fingerprint(model),
-        "engine": engine_of(model),
+        "engine": engine_of(model, place=False),  # which the device says
         "device": str(next(model.parameters()).device),
         "versions": {"vitrail": __version__, "torch": torch.__version__},
     }

@@ -235,7 +235,7 @@ def _seen(pictures: str | Sequence[Picture] | None, count: int, *, compare: bool
 def _plain(model: str | Model, architecture: str | None) -> Model:
     """The network on eager float32."""
     if not isinstance(model, Model):
-        return load(model, architecture=architecture, engine="eager")
+        return load(model, architecture=architecture, device="cpu", engine="eager")
     weight = next(model.parameters())
     if weight.dtype != torch.float32 or weight.device.type != "cpu":
         raise UsageError("engines are measured on a network in float32 on the CPU: load it so")

@@ -411,9 +411,9 @@ def _tokenizer_for(recipe: Recipe, texts: Texts | Talks | Quiz | Prompts) -> Tok
 
 
 def _load_run(name: str) -> Model:
-    """What `vitrail.load` loads, or a finished run's network."""
+    """What `vitrail.load` loads, or a finished run's network; on the CPU, for its weights go where the trainer is."""
     run = RunFolder(Path(name))
-    return load(str(run.model) if run.recipe.is_file() else name)
+    return load(str(run.model) if run.recipe.is_file() else name, device="cpu")
 
 
 def _test_batches(source: Source, size: int, rank: int, world: int) -> Iterator[tuple[Batch, int]]:
