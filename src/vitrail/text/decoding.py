@@ -60,7 +60,8 @@ class Decoding:
         repetition_penalty: a token that is there already has its logit (with beams, its log-probability) divided by it
             if positive and multiplied if negative; 1 for none. Keskar et al. 2019 (1909.05858), §4.1.
         stop: strings that end a text once it holds one; they need the network's tokenizer.
-        seed: of what is drawn; None to draw from torch's own generator.
+        seed: of what is drawn, on the CPU, so that it is the same wherever the network runs; None to draw from torch's
+            own generator.
 
     Raises:
         UsageError: a number is out of its range, or two of them exclude each other.
@@ -110,7 +111,8 @@ class Decoding:
         """Logits (B, V) -> the ids that follow (B,)."""
         if not self.samples:
             return logits.argmax(-1)
-        return torch.multinomial(self.drawn_from(logits).softmax(-1), 1, generator=generator)[:, 0]
+        shares = self.drawn_from(logits).softmax(-1)
+        return torch.multinomial(shares.cpu(), 1, generator=generator)[:, 0].to(logits.device)
 
     def drawn_from(self, logits: Tensor) -> Tensor:
         """Logits (B, V) float32 by temperature, and minus infinity for what top-k and then top-p leave out."""
@@ -257,7 +259,7 @@ def _choices(
     writer: Writer, pixels: Tensor | None, ids: Tensor, decoding: Decoding, mask: Tensor | None, most: int
 ) -> Iterator[Tensor]:
     """The ids that follow, (B,) each time, up to `most` times."""
-    generator = None if decoding.seed is None else torch.Generator(ids.device).manual_seed(decoding.seed)
+    generator = None if decoding.seed is None else torch.Generator().manual_seed(decoding.seed)
     reading = _Reading(writer, pixels, ids, mask, decoding)
     for count in range(most):
         chosen = decoding.choose(reading.penalised(reading.logits), generator)
