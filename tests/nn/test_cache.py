@@ -70,6 +70,27 @@ def test_rows_are_selected_everywhere(gradients):
     assert torch.equal(cache.real, mask[rows])
 
 
+@torch.no_grad()
+def test_what_is_held_goes_to_another_cache():
+    cache = Cache(3)
+    cache.admit_prefix(2)
+    read = [numbers(2, 5) for _ in cache.layers]
+    for layer, both in zip(cache.layers, read, strict=True):
+        layer.extend(*both[..., :2, :])
+    cache.admit(torch.zeros(2, 3, dtype=torch.int64))
+    for layer, both in zip(cache.layers, read, strict=True):
+        layer.extend(*both[..., 2:, :])
+    keys, values = cache.stacked()
+    assert torch.equal(keys, torch.stack([both[0] for both in read], 1))
+    other = Cache.of(keys, values, 2)
+    assert (other.length, other.prefix) == (5, 2)
+    assert other.admit(torch.zeros(2, 1, dtype=torch.int64))[0].tolist() == [3]
+    new, kept = numbers(2, 1), keys.clone()
+    for layer, both in zip(other.layers, read, strict=True):
+        assert torch.equal(torch.stack(layer.extend(*new)), torch.cat([both, new], 3))
+    assert torch.equal(keys, kept)
+
+
 def test_what_new_tokens_see():
     cache = Cache(1)
     positions, visible = cache.admit(torch.zeros(2, 3, dtype=torch.int64))

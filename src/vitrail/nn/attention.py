@@ -102,6 +102,9 @@ def attend(
     Returns:
         (B, heads, n, d).
     """
+    if grouped and torch.compiler.is_exporting():  # other programs know no keys that several heads share
+        of = torch.arange(queries.shape[1], device=keys.device) // (queries.shape[1] // keys.shape[1])
+        keys, values, grouped = keys[:, of], values[:, of], False
     half = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
     single = half and queries.shape[2] == 1
     if half and not single and not grouped and (torch.is_grad_enabled() or _few(queries, keys, mask, causal)):

@@ -10,17 +10,22 @@ class KeyValues:
     """The keys and values of one attention layer.
 
     Without gradients they lie in a buffer with room for more, so that a step of decoding writes only its own.
+
+    Args:
+        keys: those of tokens read earlier, (B, heads, length, d); None for none.
+        values: likewise.
     """
 
-    def __init__(self) -> None:
-        self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        self.length = 0 if keys is None else keys.shape[2]
+        self._keys = keys
+        self._values = values
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add those of new tokens, (B, heads, n, d) each; gives all there are, (B, heads, length, d)."""
         old, self.length = self.length, self.length + keys.shape[2]
-        if torch.is_grad_enabled():  # a buffer that is written to has no gradients
+        # a buffer that is written to has no gradients, and a graph of texts of any length cannot know when it is full
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
             if self._keys is not None and self._values is not None:
                 keys = torch.cat([self._keys[:, :, :old], keys], 2)
                 values = torch.cat([self._values[:, :, :old], values], 2)
@@ -28,6 +33,12 @@ class KeyValues:
             return keys, values
         self._keys = _written(self._keys, old, keys)
         self._values = _written(self._values, old, values)
+        return self._keys[:, :, : self.length], self._values[:, :, : self.length]
+
+    def held(self) -> tuple[Tensor, Tensor]:
+        """All keys and values, (B, heads, length, d) each; there must be some."""
+        assert self._keys is not None
+        assert self._values is not None
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
 
     def with_keys(self, keys: Tensor) -> Tensor:
@@ -59,6 +70,19 @@ class Cache:
         self.prefix = 0
         self.real: Tensor | None = None
         self.memory: dict[str, Tensor] = {}
+
+    @classmethod
+    def of(cls, keys: Tensor, values: Tensor, prefix: int = 0) -> "Cache":
+        """One that holds what `stacked` gave, (B, layers, heads, length, d) each, of which `prefix` is as it was."""
+        cache = cls(0)
+        cache.layers = [KeyValues(*layer) for layer in zip(keys.unbind(1), values.unbind(1), strict=True)]
+        cache.length, cache.prefix = keys.shape[3], prefix
+        return cache
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """The keys and the values of all layers, (B, layers, heads, length, d) each."""
+        keys, values = zip(*(layer.held() for layer in self.layers), strict=True)
+        return torch.stack(keys, 1), torch.stack(values, 1)
 
     def admit_prefix(self, count: int) -> None:
         """Make room for so many tokens of pictures, which all see each other; before any text."""

@@ -31,7 +31,7 @@ class Resampler(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Tokens of a picture (B, N, C) -> (B, latents, C)."""
-        latents = self.latents.expand(len(picture), -1, -1)
+        latents = self.latents.expand(picture.shape[0], -1, -1)
         for block in self.blocks:
             latents = block(latents, picture)
         return self.norm(latents)
