@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.smol import smol
 from tests.talkers import TEXTS, tiny_talker
 from vitrail.data.source import scaling
 from vitrail.engines import onnx, openvino
+from vitrail.engines.exported import twin
 from vitrail.engines.guard import answer, questions
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.open import open_picture
@@ -203,6 +205,14 @@ def test_what_was_written_is_compared(written, monkeypatch):
     assert writing.compared(written.model, written.run, pictures).agreement == 1
 
 
+def test_a_network_in_bfloat16_is_compared_in_float32():
+    model = NETWORKS["git"]().bfloat16()  # in which it writes other texts
+    precise = twin(model).float()
+    run = {name: partial(graph.call, precise) for name, graph in writing.graphs(model).items()}
+    pictures = [open_picture(noise(20, 20, seed=seed)) for seed in range(3)]
+    assert writing.compared(model, run, pictures).agreement == 1
+
+
 def test_the_files():
     files = writing.files(tiny_talker(), "onnx", "float32")
     assert set(files) == {"README.md", "tokenizer.json", "preprocess.json"}
@@ -228,6 +238,8 @@ def test_what_cannot_be_exported():
     model.preprocess = Preprocess(Resize(16, "shortest"))
     with pytest.raises(VitrailError, match="takes pictures of any size"):
         writing.graphs(model)
+    with pytest.raises(UsageError, match="int8 is calibrated on pictures alone"):
+        writing.files(tiny_talker(), "openvino", "int8")
     model = tiny_talker()
     model.tokenizer = None
     with pytest.raises(UsageError, match="came without a tokenizer"):

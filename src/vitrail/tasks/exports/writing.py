@@ -15,7 +15,7 @@ from PIL import Image
 from tokenizers import Tokenizer as Backend
 from torch import Tensor
 
-from vitrail.engines.exported import Graph
+from vitrail.engines.exported import Graph, twin
 from vitrail.engines.guard import NEW_TOKENS, Comparison, answer, compare, questions
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.open import open_picture
@@ -53,16 +53,17 @@ def graphs(model: LanguageModel) -> dict[str, Graph]:
         model: the network, in eval mode.
 
     Returns:
-        "prompt": "images" (B, C, H, W) float32, where it sees, and "ids" (B, N) int64 -> "logits" (B, V) of the token
-        that comes next, "keys" and "values" (B, layers, heads, length, d), and what the family remembers besides, rows
-        first. "token": the next "ids" (B, 1) int64 and all but the logits as "past_…" -> the same, one token longer.
+        "prompt": "images" (B, C, H, W) float32, where it sees, and "ids" (B, N) int64, without filling, -> "logits"
+        (B, V) of the token that comes next, "keys" and "values" (B, layers, heads, length, d), and what the family
+        remembers besides, rows first. "token": the next "ids" (B, 1) int64 and all but the logits as "past_…" -> the
+        same, one token longer.
 
     Raises:
         UsageError: this form cannot hold the network.
         VitrailError: pictures come to different sizes before it.
     """
     _check(model)
-    images, ids = _images(model), torch.zeros(2, 3, dtype=torch.int64)
+    images, ids = _images(model), torch.arange(3).repeat(2, 1)  # of which no more than one shows a picture
     dtype = next(model.parameters()).dtype
     with torch.inference_mode():
         cache = model.start(None if images is None else images.to(dtype), len(ids))
@@ -92,7 +93,7 @@ def graphs(model: LanguageModel) -> dict[str, Graph]:
 def files(model: LanguageModel, engine: str, precision: str) -> dict[str, str]:
     """The files beside the networks, by name: how pictures are prepared, where it sees; the tokenizer; how it is used.
 
-    The tokenizer cuts nothing and fills nothing up, which what is asked of a network that writes must not be.
+    The tokenizer neither cuts a text nor fills it up: a prompt is its text as it stands.
 
     Args:
         model: the network.
@@ -100,18 +101,21 @@ def files(model: LanguageModel, engine: str, precision: str) -> dict[str, str]:
         precision: what it was written in.
 
     Raises:
-        UsageError: it has no tokenizer, or this form cannot hold it.
+        UsageError: it has no tokenizer, this form cannot hold it, or the precision is int8, whose ranges are taken from
+            what a network is shown.
         VitrailError: its preprocessing takes more than a few lines.
     """
     _check(model)
-    described = {"tokenizer.json": _backend(model).to_str(pretty=True), "README.md": _usage(model, engine, precision)}
+    if precision == "int8":
+        raise UsageError(f"int8 is calibrated on pictures alone, and '{name_of(model)}' reads ids: write it in float16")
+    described = {"tokenizer.json": _backend(model).to_str(pretty=True), "README.md": _usage(model, engine)}
     if _sees(model):
         described["preprocess.json"] = _preparation(model.preprocess)
     return described
 
 
 def compared(model: LanguageModel, run: Mapping[str, Callable[..., Any]], pictures: Sequence[Any]) -> Comparison:
-    """What was written beside PyTorch: the likeliest texts about these pictures, token for token.
+    """What was written beside PyTorch in float32: the likeliest texts about these pictures, token for token.
 
     Args:
         model: the network.
@@ -121,14 +125,15 @@ def compared(model: LanguageModel, run: Mapping[str, Callable[..., Any]], pictur
     Raises:
         UsageError: there are no pictures.
     """
+    precise = twin(model).float()
     asked = questions(model, pictures if _sees(model) else pictures[:1], 1)
-    return compare("texts", [answer(model, one) for one in asked], [_written(model, run, *one) for one in asked])
+    return compare("texts", [answer(precise, one) for one in asked], [_written(model, run, *one) for one in asked])
 
 
 def _check(model: LanguageModel) -> None:
     """UsageError for what the two graphs, or the program beside them, cannot hold."""
     if isinstance(model, SmolVLM):
-        raise UsageError("a smolvlm reads each picture in pieces, as many as it is large: that is no graph of one size")
+        raise UsageError("a smolvlm reads each picture in pieces, as many as it is large, and a graph takes one size")
     if model.most_pictures is not None and model.most_pictures > 1:
         raise UsageError(f"this {model.family} reads the pictures of a video, and one that is exported reads one")
     if model.stop:  # and a question is wrapped in text, too
@@ -216,7 +221,7 @@ def _preparation(preprocess: Preprocess) -> str:
     return json.dumps({"size": preprocess.output_size, **prepare}, indent=1) + "\n"
 
 
-def _usage(model: LanguageModel, engine: str, precision: str) -> str:
+def _usage(model: LanguageModel, engine: str) -> str:
     """README.md, with a program that writes as `vitrail caption` does."""
     package, opened, first, further = _RUNTIMES[engine]
     sees, (before, behind) = _sees(model), _around(model)
@@ -231,12 +236,12 @@ def _usage(model: LanguageModel, engine: str, precision: str) -> str:
         "",
         *([*_prepared(model.preprocess), ""] if sees else []),
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
-        'text = ""  # a question; of none, a caption' if sees else 'text = "Once upon a time"  # to go on with',
+        'text = ""  # a question, or nothing for a caption' if sees else 'text = "Once upon a time"  # to go on with',
         f"ids = {_prompt(model, '')}",
         "if text:",
         f"    ids = [{', '.join(asked)}]",
         "",
-        *(_precise(precision) if engine == "openvino" else []),
+        *(['settings = {"INFERENCE_PRECISION_HINT": "f32"}'] if engine == "openvino" else []),  # or it may round
         f'prompt, token = ({opened} for name in ("prompt", "token"))',
         *(["names = [given.name for given in token.get_inputs()]"] if engine == "onnx" else []),
         f"logits, *state = {first.format(given='{' + ', '.join(given) + '}')}",
@@ -266,8 +271,3 @@ def _usage(model: LanguageModel, engine: str, precision: str) -> str:
             "",
         ]
     )
-
-
-def _precise(precision: str) -> list[str]:
-    """Settings of OpenVINO, which rounds to bfloat16 where the processor can and nobody says otherwise."""
-    return ["settings = {}" if precision == "int8" else 'settings = {"INFERENCE_PRECISION_HINT": "f32"}']

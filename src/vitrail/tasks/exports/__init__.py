@@ -1,0 +1,1 @@
+"""What `vitrail export` writes, a kind of network a file."""
