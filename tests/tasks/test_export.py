@@ -15,11 +15,11 @@ import vitrail
 from tests.engines.small import small_vit
 from tests.pictures import EXAMPLES, noise, see_through
 from tests.reading import saved_tiny_clip
-from tests.talkers import tiny_talker
 from tests.test_cli import run
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.preprocess import Crop, Preprocess, Resize
-from vitrail.tasks.usage import _prepared
+from vitrail.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from vitrail.tasks.exports.readme import prepared
 
 CAT = EXAMPLES / "cat.jpg"
 RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
@@ -124,7 +124,7 @@ def test_the_lines_that_prepare_a_picture(preprocess, tmp_path, monkeypatch):
     for picture in (noise(61, 47), noise(33, 90), see_through().resize((50, 41)), noise(20, 20, "L")):
         picture.save("picture.png")
         held = {"np": np, "Image": Image, "ImageOps": PIL.ImageOps}
-        exec("\n".join(_prepared(preprocess)).replace("picture.jpg", "picture.png"), held)
+        exec("\n".join(prepared(preprocess)).replace("picture.jpg", "picture.png"), held)
         expected = preprocess(picture).numpy()
         assert held["images"].shape == expected.shape
         np.testing.assert_allclose(held["images"], expected, rtol=1e-5, atol=1e-5)
@@ -132,8 +132,8 @@ def test_the_lines_that_prepare_a_picture(preprocess, tmp_path, monkeypatch):
 
 def test_what_cannot_be_exported(tmp_path):
     pytest.importorskip("onnxscript")
-    with pytest.raises(UsageError, match="vit-gpt is none"):
-        vitrail.export(tiny_talker(), tmp_path / "out")
+    with pytest.raises(UsageError, match="that see, write or make pictures, and autoencoder-kl is none"):
+        vitrail.export(AutoencoderKL(AutoencoderKLConfig(widths=(8,), groups=4)).eval(), tmp_path / "out")
     with pytest.raises(UsageError, match="for onnx or openvino, not for 'packed'"):
         vitrail.export(small_vit(), tmp_path / "out", engine="packed")
     with pytest.raises(UsageError, match="onnx is written in float32, not in 'int8'"):

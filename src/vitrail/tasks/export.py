@@ -1,27 +1,21 @@
 """`vitrail.export`: a network as files that other programs run without Vitrail or torch."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from vitrail.checkpoints.load import load
 from vitrail.engines import onnx, openvino
-from vitrail.engines.entries import Run
 from vitrail.engines.exported import Graph
-from vitrail.engines.guard import answer, compare, kind_of, questions
 from vitrail.engines.pictures import CALIBRATION, sample
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import appearing
-from vitrail.imaging.preprocess import Preprocess
-from vitrail.models.image_text import ImageText
+from vitrail.models.generator import Generator
+from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
+from vitrail.tasks.exports import generating, seeing, writing
 from vitrail.tasks.models import name_of
-from vitrail.tasks.usage import usage
 
 FORMS = {"onnx": ("float32",), "openvino": ("float32", "float16", "int8")}
 """What is written, and in which precisions: float16 keeps weights in half the space, and computes as it likes."""
@@ -43,7 +37,8 @@ class Exported:
         precision: "float32", "float16" or "int8".
         files: their names in the folder.
         error: how far its answers are from PyTorch's, |a - b| / |b|; None where its runtime is not installed.
-        agreement: the share of pictures of which it says the same class, or the mean cosine of vectors; likewise.
+        agreement: the share of pictures of which it says the same class, or the mean cosine of vectors, or the share of
+            tokens that it writes alike; likewise, and for networks that make pictures.
     """
 
     model: str
@@ -59,11 +54,10 @@ class Exported:
         return {**asdict(self), "folder": str(self.folder), "files": list(self.files)}
 
     def __str__(self) -> str:
-        compared = (
-            "onnxruntime is not installed, so it was not run"
-            if self.error is None
-            else f"its answers are {self.error:.1e} from PyTorch's, agreement {self.agreement:.2%}"
-        )
+        compared = "onnxruntime is not installed, so it was not run"
+        if self.error is not None:
+            agrees = "" if self.agreement is None else f", agreement {self.agreement:.2%}"
+            compared = f"its answers are {self.error:.1e} from PyTorch's{agrees}"
         return (
             f"{self.folder}: {self.model} for {self.engine} in {self.precision}; {compared}\n  {', '.join(self.files)}"
         )
@@ -82,9 +76,12 @@ def export(
 
     A network that sees becomes `model.onnx`, or `model.xml` with `model.bin`: "images" (B, C, H, W) float32 in,
     "logits" (B, classes) or "vectors" (B, D) out, for any B. One with two towers becomes `image` and `text`, the latter
-    from "ids" (B, N) int64 to "vectors", with its `tokenizer.json`. Beside them are `preprocess.json`, how pictures are
-    prepared; `labels.txt`, a class a line, where there are any; and `README.md`, a program of a few lines that uses all
-    of it. The folder appears whole or not at all.
+    from "ids" (B, N) int64 to "vectors". One that writes becomes `prompt`, which reads pictures and ids of any length,
+    and `token`, which goes on by one token with what was read. One that makes pictures becomes `text`, `denoiser` and
+    `decoder`, as far as it has them: see `vitrail.tasks.exports`. Beside them are, where there are any,
+    `preprocess.json`, how pictures are prepared; `labels.txt`, a class a line; `tokenizer.json`; `sigmas.txt`, the
+    levels of noise; and always `README.md`, a program of a few lines that uses all of it. The folder appears whole or
+    not at all.
 
     Args:
         model: what `vitrail.load` takes, or a loaded network.
@@ -95,7 +92,7 @@ def export(
         architecture: timm's name of the network, for a bare state dict that does not say what it is.
 
     Raises:
-        UsageError: there is no such engine or precision, or the network neither names nor embeds pictures.
+        UsageError: there is no such engine or precision, or the network is none that can be written so.
         CheckpointError: the network cannot be loaded.
         VitrailError: a package is missing, the folder holds something or cannot be written, pictures come to different
             sizes before this network, or what was written does not say what PyTorch says.
@@ -117,90 +114,63 @@ def export(
         raise UsageError(
             f"networks are exported from the CPU, and this one is on {network.device}: load it with device='cpu'"
         )
-    if not network.entries:
-        raise UsageError(f"exported are networks that name or embed pictures, and {network.family} is none")
-    size = network.preprocess.output_size
-    if not isinstance(network.preprocess, Preprocess) or size is None:
-        raise VitrailError(f"'{name_of(network)}' takes pictures of any size, and an exported network takes one size")
-    parts = _parts(network, size)
-    described = _described(network, engine, precision)
+    form = _form(network)
+    graphs: dict[str, Graph] = form.graphs(network)
+    described: dict[str, str] = form.files(network, engine, precision)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with appearing(folder) as scratch:
             scratch.mkdir()
-            graph: Any = None
-            for name, part in parts.items():
+            for name, graph in graphs.items():
                 if engine == "onnx":
-                    graph = onnx.converted(network, part)
-                    graph.save(scratch / f"{name}.onnx")
+                    onnx.converted(network, graph).save(scratch / f"{name}.onnx")
                     continue
-                graph = openvino.converted(network, part)
-                if precision == "int8" and "images" in part.inputs:
+                made = openvino.converted(network, graph)
+                if precision == "int8" and "images" in graph.inputs:
                     calibration = sample(pictures, CALIBRATION) if pictures else None
-                    graph = openvino.quantised(graph, network, tuple(part.inputs["images"].shape[1:]), calibration)
-                openvino.write(graph, scratch / f"{name}.xml", half=precision == "float16")
+                    made = openvino.quantised(made, network, tuple(graph.inputs["images"].shape[1:]), calibration)
+                openvino.write(made, scratch / f"{name}.xml", half=precision == "float16")
             for file, content in described.items():
                 (scratch / file).write_text(content, encoding="utf-8")
-            error, agreement = _compared(network, scratch, engine, precision, next(iter(parts)), pictures)
+            error, agreement = _compared(network, scratch, engine, precision, graphs, pictures)
             files = tuple(sorted(path.name for path in scratch.iterdir()))
     except OSError as reason:
         raise VitrailError(f"{folder} cannot be written ({reason.strerror or reason})") from None
     return Exported(name_of(network), folder, engine, precision, files, error, agreement)
 
 
-def _parts(model: Model, size: tuple[int, int]) -> dict[str, Graph]:
-    """What is written, by the names of the files."""
-    images = {"images": torch.zeros(2, model.preprocess.channels, *size)}
-    if isinstance(model, ImageText):
-        if model.tokenizer is None:
-            raise UsageError(f"'{name_of(model)}' came without a tokenizer, so its text tower could not be used")
-        ids = model.tokenizer(["a", "b"])
-        return {
-            "image": Graph(type(model).encode_image, images, ("vectors",)),
-            "text": Graph(type(model).embed_tokens, {"ids": ids}, ("vectors",)),
-        }
-    if kind_of(model) == "classes":
-        return {"model": Graph(type(model).forward, images, ("logits",))}
-    return {"model": Graph(lambda model, images: model.pool(model.features(images)), images, ("vectors",))}
-
-
-def _described(model: Model, engine: str, precision: str) -> dict[str, str]:
-    """The files beside the network."""
-    prepare = asdict(model.preprocess)
-    if model.preprocess.resize is not None:
-        prepare["resize"]["resample"] = model.preprocess.resize.resample.name.lower()
-    files = {"preprocess.json": json.dumps({"size": model.preprocess.output_size, **prepare}, indent=1) + "\n"}
-    if kind_of(model) == "classes" and model.labels:
-        files["labels.txt"] = "".join(" ".join(label.split()) + "\n" for label in model.labels)
-    if isinstance(model, ImageText):
-        assert model.tokenizer is not None  # _parts saw to it
-        files["tokenizer.json"] = model.tokenizer.backend.to_str(pretty=True)
-    files["README.md"] = usage(model, engine, precision)
-    return files
+def _form(model: Model) -> Any:
+    """The module that knows how networks of this kind are written."""
+    if isinstance(model, LanguageModel):
+        return writing
+    return generating if isinstance(model, Generator) else seeing
 
 
 def _compared(
-    model: Model, folder: Path, engine: str, precision: str, name: str, pictures: str | None
+    model: Model, folder: Path, engine: str, precision: str, names: Iterable[str], pictures: str | None
 ) -> tuple[float | None, float | None]:
-    """Run what was written on pictures beside the network.
+    """Run what was written beside the network.
 
     Raises:
         VitrailError: it says something else.
     """
-    try:
-        run: Run
-        if engine == "onnx":
+    if engine == "onnx":
+        try:
             onnx.check_onnx()
-            run = onnx.running(folder / f"{name}.onnx")
+        except VitrailError:  # the one package that running takes and writing does not
+            return None, None
+    run: dict[str, Callable[..., Any]] = {}
+    for name in names:
+        if engine == "onnx":
+            run[name] = onnx.running(folder / f"{name}.onnx")
         else:
-            run = openvino.running(openvino.read(folder / f"{name}.xml"), "int8" if precision == "int8" else "float32")
-    except VitrailError:  # the one package that running takes and writing does not
-        return None, None
-    kind = kind_of(model)
-    asked: Sequence[Tensor] = questions(
-        model, sample(pictures, COMPARED_INT8 if precision == "int8" else COMPARED, compare=True), 1
-    )
-    found = compare(kind, [answer(model, images) for images in asked], [run(images) for images in asked])
+            graph = openvino.read(folder / f"{name}.xml")
+            run[name] = openvino.running(graph, "int8" if precision == "int8" else "float32")
+    if isinstance(model, Generator):
+        found = generating.compared(model, run)
+    else:
+        count = COMPARED_INT8 if precision == "int8" else COMPARED
+        found = _form(model).compared(model, run, sample(pictures, count, compare=True))
     if precision != "int8" and (objection := found.objection("bfloat16" if precision == "float16" else precision)):
         raise VitrailError(f"what was written for {engine} does not say what PyTorch says: {objection}")
     return found.error, found.agreement

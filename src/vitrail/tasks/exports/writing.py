@@ -5,9 +5,7 @@ What was read is handed from call to call, as a `vitrail.nn.cache.Cache` holds i
 and so on, in the order in which both give them, and gives them with the new token.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,26 +17,23 @@ from vitrail.engines.exported import Graph, twin
 from vitrail.engines.guard import NEW_TOKENS, Comparison, answer, compare, questions
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.open import open_picture
-from vitrail.imaging.preprocess import Preprocess
 from vitrail.models.language_model import LanguageModel, Turn
 from vitrail.models.smolvlm import SmolVLM
 from vitrail.nn.cache import Cache
+from vitrail.tasks.exports.readme import RUNTIMES, preparation, prepared, readme
 from vitrail.tasks.models import name_of
-from vitrail.tasks.usage import _prepared
 from vitrail.text.decoding import Decoding
 
 _PROBE = "what is this?"
 """A question that shows what a family puts around one."""
 
-_RUNTIMES = {  # package, how a network is opened, how "prompt" is run, how "token" is
+_CALLS = {  # how a network is opened, how "prompt" is run, how "token" is
     "onnx": (
-        "onnxruntime",
         'onnxruntime.InferenceSession(f"{name}.onnx")',
         "prompt.run(None, {given})",
         "token.run(None, dict(zip(names, [{ids}, *state])))",
     ),
     "openvino": (
-        "openvino",
         'openvino.compile_model(f"{name}.xml", "CPU", settings)',
         "prompt({given}).values()",
         "token([{ids}, *state]).values()",
@@ -110,7 +105,7 @@ def files(model: LanguageModel, engine: str, precision: str) -> dict[str, str]:
         raise UsageError(f"int8 is calibrated on pictures alone, and '{name_of(model)}' reads ids: write it in float16")
     described = {"tokenizer.json": _backend(model).to_str(pretty=True), "README.md": _usage(model, engine)}
     if _sees(model):
-        described["preprocess.json"] = _preparation(model.preprocess)
+        described["preprocess.json"] = preparation(model.preprocess)
     return described
 
 
@@ -214,27 +209,20 @@ def _around(model: LanguageModel) -> tuple[list[int], list[int]]:
     return ids[:place], ids[place + len(words) :]
 
 
-def _preparation(preprocess: Preprocess) -> str:
-    prepare = asdict(preprocess)
-    if preprocess.resize is not None:
-        prepare["resize"]["resample"] = preprocess.resize.resample.name.lower()
-    return json.dumps({"size": preprocess.output_size, **prepare}, indent=1) + "\n"
-
-
 def _usage(model: LanguageModel, engine: str) -> str:
     """README.md, with a program that writes as `vitrail caption` does."""
-    package, opened, first, further = _RUNTIMES[engine]
+    opened, first, further = _CALLS[engine]
     sees, (before, behind) = _sees(model), _around(model)
     asked = [*map(str, before), "*tokenizer.encode(text, add_special_tokens=False).ids", *map(str, behind)]
     given = ['"images": images', '"ids": np.array([ids], np.int64)'][0 if sees else 1 :]
     ids = "np.array([[chosen]], np.int64)"
     code = [
         "import numpy as np",
-        f"import {package}",
+        f"import {RUNTIMES[engine][0]}",
         *(["from PIL import Image, ImageOps"] if sees else []),
         "from tokenizers import Tokenizer",
         "",
-        *([*_prepared(model.preprocess), ""] if sees else []),
+        *([*prepared(model.preprocess), ""] if sees else []),
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
         'text = ""  # a question, or nothing for a caption' if sees else 'text = "Once upon a time"  # to go on with',
         f"ids = {_prompt(model, '')}",
@@ -252,22 +240,8 @@ def _usage(model: LanguageModel, engine: str) -> str:
         f"    logits, *state = {further.format(ids=ids)}",
         "print(tokenizer.decode(written).strip())",
     ]
-    packages = [package, "numpy", *(["pillow"] if sees else []), "tokenizers"]
-    licence = model.origin.licence if model.origin and model.origin.licence else "unknown"
-    return "\n".join(
-        [
-            f"# {name_of(model)} for {'ONNX Runtime' if engine == 'onnx' else 'OpenVINO'}",
-            "",
-            f"Written by `vitrail export`. Family {model.family}; licence of the weights: {licence}.",
-            "",
-            "`prompt` reads what is asked, and `token` what is written, a token at a time. Both give the logits of the",
-            "next token, and what `token` takes as all that was read before.",
-            "",
-            f"`pip install {' '.join(packages)}`, and in this folder:",
-            "",
-            "```python",
-            *code,
-            "```",
-            "",
-        ]
-    )
+    about = [
+        "`prompt` reads what is asked, and `token` what is written, a token at a time. Both give the logits of the",
+        "next token, and what `token` takes as all that was read before.",
+    ]
+    return readme(model, engine, [*(["pillow"] if sees else []), "tokenizers"], code, about)

@@ -1,78 +1,38 @@
 """The README of an exported network: a program of a few lines that uses it, with NumPy, Pillow and its runtime."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
 from vitrail.errors import VitrailError
 from vitrail.imaging.preprocess import Preprocess
-from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.tasks.models import name_of
 
-_RUNTIMES = {
-    "onnx": ("onnxruntime", 'onnxruntime.InferenceSession("{file}.onnx").run(None, {{"{given}": {values}}})[0]'),
-    "openvino": ("openvino", 'openvino.compile_model("{file}.xml", "CPU", settings)({values})[0]'),
-}
+RUNTIMES = {"onnx": ("onnxruntime", "ONNX Runtime"), "openvino": ("openvino", "OpenVINO")}
+"""The package that runs what was written for an engine, and its name."""
 
 
-def usage(model: Model, engine: str, precision: str) -> str:
-    """What README.md says of a network that was exported.
+def readme(model: Model, engine: str, packages: Sequence[str], code: Sequence[str], about: Sequence[str] = ()) -> str:
+    """What README.md says.
 
     Args:
         model: the network.
         engine: "onnx" or "openvino".
-        precision: what it was written in.
-
-    Raises:
-        VitrailError: its preprocessing takes more than these lines know.
+        packages: what the program needs besides NumPy and the runtime.
+        code: its lines.
+        about: lines on what was written, in front of it.
     """
-    package, run = _RUNTIMES[engine]
-    packages = [package, "numpy", "pillow", *(["tokenizers"] if isinstance(model, ImageText) else [])]
-    code = [
-        "import numpy as np",
-        f"import {package}",
-        "from PIL import Image, ImageOps",
-        *(["from tokenizers import Tokenizer"] if isinstance(model, ImageText) else []),
-        "",
-        *_prepared(model.preprocess),
-        "",
-    ]
-    if engine == "openvino":  # which rounds to bfloat16 where the processor can and nobody says otherwise
-        code.append("settings = {}" if precision == "int8" else 'settings = {"INFERENCE_PRECISION_HINT": "f32"}')
-    if isinstance(model, ImageText):
-        code += [
-            f"picture_vectors = {run.format(file='image', given='images', values='images')}",
-            'texts = ["a red apple", "a dog"]',
-            'tokenizer = Tokenizer.from_file("tokenizer.json")',
-            "ids = np.array([text.ids for text in tokenizer.encode_batch(texts)])",
-            f"text_vectors = {run.format(file='text', given='ids', values='ids')}",
-            "picture_vectors /= np.linalg.norm(picture_vectors, axis=1, keepdims=True)",
-            "text_vectors /= np.linalg.norm(text_vectors, axis=1, keepdims=True)",
-            f"logits = {model.logit_scale.exp().item()!r} * picture_vectors @ text_vectors.T{_bias(model)}",
-        ]
-        code += (
-            ["scores = np.exp(logits[0] - logits[0].max())", "scores /= scores.sum()"]
-            if model.logit_bias is None
-            else ["scores = 1 / (1 + np.exp(-logits[0]))"]
-        )
-        code += ["for text, score in zip(texts, scores):", '    print(f"{score:.4f} {text}")']
-    elif model.labels and not _has_no_head(model):
-        code += [
-            f"logits = {run.format(file='model', given='images', values='images')}[0]",
-            "scores = np.exp(logits - logits.max())",
-            "scores /= scores.sum()",
-            'labels = open("labels.txt", encoding="utf-8").read().splitlines()',
-            "for index in scores.argsort()[:-6:-1]:",
-            '    print(f"{scores[index]:.4f} {labels[index]}")',
-        ]
-    else:
-        said = "vectors" if _has_no_head(model) else "logits"
-        code += [f"{said} = {run.format(file='model', given='images', values='images')}", f"print({said}[0])"]
+    package, runtime = RUNTIMES[engine]
     licence = model.origin.licence if model.origin and model.origin.licence else "unknown"
     return "\n".join(
         [
-            f"# {name_of(model)} for {'ONNX Runtime' if engine == 'onnx' else 'OpenVINO'}",
+            f"# {name_of(model)} for {runtime}",
             "",
             f"Written by `vitrail export`. Family {model.family}; licence of the weights: {licence}.",
             "",
-            f"`pip install {' '.join(packages)}`, and in this folder:",
+            *([*about, ""] if about else []),
+            f"`pip install {' '.join([package, 'numpy', *packages])}`, and in this folder:",
             "",
             "```python",
             *code,
@@ -82,16 +42,20 @@ def usage(model: Model, engine: str, precision: str) -> str:
     )
 
 
-def _has_no_head(model: Model) -> bool:
-    return type(model.head).__name__ == "Identity"
+def preparation(preprocess: Preprocess) -> str:
+    """What preprocess.json says: the size that comes out, and every step."""
+    prepare = asdict(preprocess)
+    if preprocess.resize is not None:
+        prepare["resize"]["resample"] = preprocess.resize.resample.name.lower()
+    return json.dumps({"size": preprocess.output_size, **prepare}, indent=1) + "\n"
 
 
-def _bias(model: ImageText) -> str:
-    return "" if model.logit_bias is None else f" + {model.logit_bias.item()!r}"
+def prepared(preprocess: Preprocess) -> list[str]:
+    """The program's lines from "picture.jpg" to `images` (1, C, H, W).
 
-
-def _prepared(preprocess: Preprocess) -> list[str]:
-    """Lines from "picture.jpg" to `images` (1, C, H, W)."""
+    Raises:
+        VitrailError: pictures come to different sizes before the network.
+    """
     lines = ['picture = ImageOps.exif_transpose(Image.open("picture.jpg"))']
     if preprocess.transparency == "white":
         lines += [
