@@ -19,6 +19,7 @@ from vitrail.errors import UsageError
 from vitrail.models.generator import Generator
 from vitrail.models.pixels import PixelGenerator
 from vitrail.models.stable_diffusion_xl import StableDiffusionXL
+from vitrail.tasks.exports.readme import RUNTIMES, readme
 from vitrail.tasks.models import name_of
 from vitrail.text.tokenizer import Tokenizer
 
@@ -28,31 +29,23 @@ SAMPLER = "euler"
 _PROMPTS = ("", "a smiling cat")  # nothing, which guidance pushes away from, and something
 _CHAIN_STEPS = 50  # in place of every step of the chain, where a network is usually run through all: see `Usual`
 
-_RUNTIMES = {
-    "onnx": (
-        "onnxruntime",
-        "ONNX Runtime",
-        [
-            'networks = {{name: onnxruntime.InferenceSession(f"{{name}}.onnx") for name in {names}}}',
-            "",
-            "",
-            "def run(name, *given):",
-            "    names = [one.name for one in networks[name].get_inputs()]",
-            "    return networks[name].run(None, dict(zip(names, given)))",
-        ],
-    ),
-    "openvino": (
-        "openvino",
-        "OpenVINO",
-        [
-            'settings = {{"INFERENCE_PRECISION_HINT": "f32"}}',
-            'networks = {{name: openvino.compile_model(f"{{name}}.xml", "CPU", settings) for name in {names}}}',
-            "",
-            "",
-            "def run(name, *given):",
-            "    return list(networks[name](list(given)).values())",
-        ],
-    ),
+_RUN = {
+    "onnx": [
+        'networks = {{name: onnxruntime.InferenceSession(f"{{name}}.onnx") for name in {names}}}',
+        "",
+        "",
+        "def run(name, *given):",
+        "    names = [one.name for one in networks[name].get_inputs()]",
+        "    return networks[name].run(None, dict(zip(names, given)))",
+    ],
+    "openvino": [
+        'settings = {{"INFERENCE_PRECISION_HINT": "f32"}}',
+        'networks = {{name: openvino.compile_model(f"{{name}}.xml", "CPU", settings) for name in {names}}}',
+        "",
+        "",
+        "def run(name, *given):",
+        "    return list(networks[name](list(given)).values())",
+    ],
 }
 
 
@@ -111,7 +104,9 @@ def files(model: Generator, engine: str, precision: str) -> dict[str, str]:
     if "classes" in written["denoiser"].inputs:
         beside["labels.txt"] = "".join(" ".join(label.split()) + "\n" for label in _labels(model))
     beside["sigmas.txt"] = "".join(f"{sigma!r}\n" for sigma in _levels(model).tolist())
-    return {**beside, "README.md": _readme(model, engine, written)}
+    packages = ["pillow", *(["tokenizers"] if model.reads else [])]
+    code, about = _program(model, engine, written), _about(model, written)
+    return {**beside, "README.md": readme(model, engine, packages, code, about)}
 
 
 @torch.no_grad()
@@ -213,38 +208,21 @@ def _several(said: Any) -> tuple[Tensor, ...]:
     return said if isinstance(said, tuple) else (said,)
 
 
-def _readme(model: Generator, engine: str, written: Mapping[str, Graph]) -> str:
-    """What README.md says."""
-    package, runtime, _ = _RUNTIMES[engine]
-    packages = [package, "numpy", "pillow", *(["tokenizers"] if model.reads else [])]
-    licence = model.origin.licence if model.origin and model.origin.licence else "unknown"
-    steps = len(_levels(model)) - 1
-    return "\n".join(
-        [
-            f"# {name_of(model)} for {runtime}",
-            "",
-            f"Written by `vitrail export`. Family {model.family}; licence of the weights: {licence}.",
-            "",
-            f"`pip install {' '.join(packages)}`, and in this folder:",
-            "",
-            "```python",
-            *_program(model, engine, written),
-            "```",
-            "",
-            f"`sigmas.txt` holds the noise levels of its {steps} steps, which are Euler's; `vitrail generate` takes "
-            f"{model.usual.num_steps} of {model.usual.sampler}.",
-            'Any sampler will do: "denoiser" sees the clean latents in clean + sigma · noise, at any sigma above 0.',
-            "",
-            "| network | takes | gives |",
-            "| --- | --- | --- |",
-            *(
-                f"| {name} | {', '.join(map(_described, graph.inputs, graph.inputs.values()))} "
-                f"| {', '.join(graph.outputs)} |"
-                for name, graph in written.items()
-            ),
-            "",
-        ]
-    )
+def _about(model: Generator, written: Mapping[str, Graph]) -> list[str]:
+    """What was written, in words."""
+    return [
+        "| network | takes | gives |",
+        "| --- | --- | --- |",
+        *(
+            f"| {name} | {', '.join(map(_described, graph.inputs, graph.inputs.values()))} "
+            f"| {', '.join(graph.outputs)} |"
+            for name, graph in written.items()
+        ),
+        "",
+        '"denoiser" sees the clean latents in clean + sigma · noise, at any sigma above 0, so any sampler will do.',
+        f"`sigmas.txt` holds the noise levels of {len(_levels(model)) - 1} steps of Euler's, which the program takes; "
+        f"`vitrail generate` takes {model.usual.num_steps} of {model.usual.sampler}.",
+    ]
 
 
 def _described(name: str, example: Tensor) -> str:
@@ -255,20 +233,19 @@ def _described(name: str, example: Tensor) -> str:
 
 def _program(model: Generator, engine: str, written: Mapping[str, Graph]) -> list[str]:
     """The lines from a prompt to "picture.png"."""
-    package, _, runs = _RUNTIMES[engine]
     sigmas = _levels(model)
     shape = (1, *model.latent_shape(model.usual.size))
     start = model.begin(torch.ones(1).double(), sigmas[0].item(), SAMPLER).item()
     return [
         "import numpy as np",
-        f"import {package}",
+        f"import {RUNTIMES[engine][0]}",
         "from PIL import Image",
         *(["from tokenizers import Tokenizer"] if model.reads else []),
         "",
         *_asked(model),
         "seed = 0",
         "",
-        *(line.format(names=json.dumps(list(written))) for line in runs),
+        *(line.format(names=json.dumps(list(written))) for line in _RUN[engine]),
         "",
         "",
         *_telling(model),
