@@ -99,7 +99,11 @@ MODELS = {
     "score-sde-pipeline": lambda: lively(score()),
     "lsgm": lambda: lively(lsgm()),
 }
-PROMPTS = {"latent-diffusion": "a red frog on a mat 青蛙", "dit-pipeline": 'a "crane"'}
+PROMPTS = {  # XL's is filled up, by each of its readers with another token
+    "latent-diffusion": "a red frog on a mat 青蛙",
+    "stable-diffusion-xl": "a b",
+    "dit-pipeline": 'a "crane"',
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
