@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import vitrail
+from tests.pictures import EXAMPLES
 from tests.tiny import tiny_vit
 from vitrail.checkpoints import load as loading
 from vitrail.checkpoints.save import convert
@@ -94,10 +95,10 @@ def test_what_stays_on_the_cpu(tmp_path: Path, monkeypatch):
     assert _load_run(NAME).device.type == "cpu"  # what a training run begins from
     convert(NAME, tmp_path / "timm", layout="timm")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))  # what is measured is not to be remembered
-    measured = vitrail.tune(NAME, engines=["packed:float32"], batch=[1], rounds=1)
+    measured = vitrail.tune(NAME, engines=["packed:float32"], batch=[1], rounds=1, pictures=str(EXAMPLES))
     assert {row.engine for row in measured.rows} == {"eager:float32", "packed:float32"}
     pytest.importorskip("openvino")
-    export(NAME, tmp_path / "exported", engine="openvino")
+    export(NAME, tmp_path / "exported", engine="openvino", pictures=str(EXAMPLES))
 
 
 def test_a_network_that_is_too_large_is_a_sentence(monkeypatch):
