@@ -1,6 +1,9 @@
 """Every family that says an engine may run its methods is a graph of them, for batches of any length."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from vitrail.models.siglip import SigLIP, SigLIPConfig, SigLIPImageConfig, SigLI
 from vitrail.models.vit import ViT
 from vitrail.registry import FAMILIES
 
+ROOT = Path(__file__).parents[2]
 TRANSFORMER = {"image_size": 16, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "mlp_width": 24}
 STAGES = ((3, 1, 1, 8, 1), (3, 2, 2, 16, 2))
 BERT = BERTConfig(vocabulary=50, context=7, width=16, depth=1, heads=2, mlp_width=24)
@@ -84,3 +88,21 @@ def test_weights_of_another_float_type_become_float32():
     with torch.no_grad():
         assert graph(torch.randn(3, 3, 16, 16)).dtype == torch.float32
     assert model.head.weight.dtype == torch.bfloat16
+
+
+def test_openvino_and_nncf_report_nothing_to_their_makers():
+    """They would, by a package that comes with them, when they are imported and at every conversion."""
+    for package in ("openvino", "nncf"):
+        pytest.importorskip(package)
+    code = """
+import sys, torch
+from tests.engines.small import small_vit
+from vitrail.engines.exported import Graph
+from vitrail.engines.openvino import converted, quantised
+model = small_vit()
+graph = converted(model, Graph(type(model).forward, {"images": torch.zeros(2, 3, 16, 16)}, ("logits",)))
+quantised(graph, model, (3, 16, 16), None)
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stderr

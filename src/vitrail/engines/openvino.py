@@ -1,6 +1,8 @@
 """OpenVINO: a network's graph, run by a compiler made for processors; in float32, bfloat16 or 8-bit integers."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -155,7 +157,8 @@ def import_openvino() -> Any:
         VitrailError: it is not installed.
     """
     try:
-        import openvino
+        with _untold():
+            import openvino
     except ImportError:
         raise VitrailError(
             "the engine 'openvino' needs the package openvino, which is not installed: pip install 'vitrail[openvino]'"
@@ -165,13 +168,31 @@ def import_openvino() -> Any:
 
 def _import_nncf() -> Any:
     try:
-        with quiet():
+        with quiet(), _untold():
             import nncf
     except ImportError:
         raise VitrailError(
             "int8 is made by the package nncf, which is not installed: pip install 'vitrail[openvino]'"
         ) from None
     return nncf
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """What is imported within does not report to its makers that it was, nor later what it is used for.
+
+    OpenVINO and NNCF do so in a process of its own for each report, unless the package for it cannot be imported. Who
+    imported that before us has said what they want.
+    """
+    package = "openvino_telemetry"
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # Python's way to say that there is none
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 @cache
