@@ -53,6 +53,7 @@ from vitrail.models.language_model import LanguageModel
 from vitrail.models.model import Model
 from vitrail.models.ncsnpp import NCSNpp, NCSNppConfig
 from vitrail.models.vq_autoencoder import VQAutoencoder, VQAutoencoderConfig
+from vitrail.nn.attention import Attention
 from vitrail.registry import FAMILIES
 from vitrail.tasks.edit import Edited
 from vitrail.tasks.generate import Generated
@@ -97,7 +98,7 @@ def moved(network: Any) -> Any:
     return deepcopy(network).to(GPU)
 
 
-def check(network: Model, call: Call, tolerance: float = 1e-4) -> None:
+def check(network: nn.Module, call: Call, tolerance: float = 1e-4) -> None:
     """What a call says of a network on the processor it says of one on the pretended GPU, in tensors that are there."""
     with torch.no_grad():
         expected = tree_leaves(call(network, CPU))
@@ -529,6 +530,16 @@ def compare(there: Any, here: Any, name: str = "") -> None:
         np.testing.assert_allclose(there, here, atol=0.01)
     else:
         assert there == here
+
+
+def test_attention_of_what_is_both_hidden_and_still_to_come():
+    """Which no family asks for, and whoever looks at a text's attention does."""
+
+    def attend(tile: Any, place: torch.device) -> Any:
+        tokens, mask = drawn(2, 5, 16).to(place), torch.ones(2, 1, 5, 5, dtype=torch.bool).to(place)
+        return tile(tokens, mask, causal=True), tile.weights(tokens, mask, causal=True)
+
+    check(lively(Attention(16, heads=2)), attend)
 
 
 def test_no_family_is_forgotten():
