@@ -8,6 +8,7 @@ import torch
 import vitrail
 from tests.pictures import EXAMPLES
 from tests.tiny import tiny_vit
+from vitrail.bench import efficientnet_lite, imagine
 from vitrail.checkpoints import load as loading
 from vitrail.checkpoints.save import convert
 from vitrail.engines.places import asked_for, has_cuda, place_for
@@ -94,6 +95,8 @@ def test_verbs_go_where_load_does():
 def test_what_stays_on_the_cpu(tmp_path: Path, monkeypatch):
     assert _load_run(NAME).device.type == "cpu"  # what a training run begins from
     convert(NAME, tmp_path / "timm", layout="timm")
+    for contender in (imagine.ours(2, "auto"), efficientnet_lite.ours(EXAMPLES / "cat.jpg", "auto")):
+        assert " on " not in contender.engine
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))  # what is measured is not to be remembered
     measured = vitrail.tune(NAME, engines=["packed:float32"], batch=[1], rounds=1, pictures=str(EXAMPLES))
     assert {row.engine for row in measured.rows} == {"eager:float32", "packed:float32"}
