@@ -1,6 +1,7 @@
 """`vitrail tune`: a table, a memory, and nothing that strays."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -108,6 +109,13 @@ def test_a_missing_extra_is_left_out_with_a_word(small, monkeypatch):
     assert any("openvino:float32 was not tried" in said and "pip install" in said for said in tuning.left_out)
     assert any("onnx:float32 was not tried" in said for said in tuning.left_out)
     assert any("compile was not tried" in said for said in tuning.left_out)
+
+
+def test_a_busy_machine_is_said(small, monkeypatch):
+    for load, said in ((0.0, False), (100.0 * (os.cpu_count() or 1), True)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, load, load), raising=False)
+        tuning = vitrail.tune(small, batch=(1,), engines=["eager:bfloat16"], rounds=1)
+        assert any("other programs were running" in sentence for sentence in tuning.left_out) == said
 
 
 def test_on_the_command_line(small, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What a measured time depends on: the machine, the share of it that a process may use, and versions."""
 
+import os
 import platform
 from functools import cache
 from importlib import metadata
@@ -8,6 +9,9 @@ import torch
 
 import vitrail
 from vitrail.engines.threads import cores
+
+BUSY = 0.75
+"""Threads that were running in the last minute, to each core of the machine."""
 
 PACKAGES = ("torch", "openvino", "onnxruntime")
 """Whose versions decide what is fast."""
@@ -32,6 +36,16 @@ def machine() -> dict[str, str | int]:
         "cores": cores(),
         "threads": torch.get_num_threads(),
     }
+
+
+def busy() -> str | None:
+    """A sentence where other programs take most of the machine, so that times say little; None where they do not."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    load, count = os.getloadavg()[0], os.cpu_count() or 1
+    if load < BUSY * count:
+        return None
+    return f"other programs were running (load {load:.1f} on {count} cores): measure again when they are done"
 
 
 @cache

@@ -30,8 +30,8 @@ def settle(
 ) -> "Tuning | None":
     """Have a network run on the engine that `tune` finds for it, where that is not known and there is much to do.
 
-    Only where the engine was left to "auto", nothing was measured on this machine, and the work would take longer than
-    `LONG`. What is measured is remembered: it is done once.
+    Only where the engine was left to "auto", nothing was measured on this machine, which is not busy, and the work
+    would take longer than `LONG`. What is measured is remembered: it is done once.
 
     Args:
         network: as it was loaded; it runs on what was found from then on.
@@ -49,10 +49,13 @@ def settle(
         return None
     from vitrail.engines.exported import unprepared
     from vitrail.engines.guard import answer
+    from vitrail.engines.machine import busy
     from vitrail.engines.pictures import Opened
     from vitrail.engines.timing import seconds_of
     from vitrail.tasks.tune import tune
 
+    if busy():
+        return None
     image = torch.zeros(1, network.preprocess.channels, *size)
     answer(network, image)  # lays the weights out
     if min(seconds_of(lambda: answer(network, image)) for _ in range(2)) * len(inputs) < LONG:

@@ -13,7 +13,7 @@ from vitrail.checkpoints.load import load
 from vitrail.engines import check, prepare
 from vitrail.engines.exported import twin
 from vitrail.engines.guard import AGREES, Comparison, answer, compare, joined, kind_of, questions
-from vitrail.engines.machine import machine, versions
+from vitrail.engines.machine import busy, machine, versions
 from vitrail.engines.pictures import CALIBRATION, sample
 from vitrail.engines.remembered import Measured, fastest, remember
 from vitrail.engines.spec import PRECISIONS, Spec
@@ -82,7 +82,7 @@ class Tuning:
         machine: processor, instructions, cores and threads.
         versions: of what decides how fast it is.
         rows: one an engine and batch size.
-        left_out: what was not tried, and why, a sentence each.
+        left_out: what was not tried, and why, a sentence each; and one where other programs were running.
         remembered: the file in the cache; None where none could be written.
         unwritten: then why, else None.
     """
@@ -165,6 +165,7 @@ def tune(
     """
     if not batch or min(batch) < 1 or rounds < 1:
         raise UsageError("there must be at least 1 picture in a batch and 1 round")
+    others = busy()  # before we are
     plain = _plain(model, architecture)
     kind = kind_of(plain)
     candidates, left_out = _candidates(plain, engines, int8)
@@ -210,7 +211,7 @@ def tune(
             for spec, tried in trials.items()
             for size in batches
         ),
-        left_out=tuple(left_out),
+        left_out=(*left_out, *([others] if others else [])),
         remembered=remembered,
         unwritten=unwritten,
     )
