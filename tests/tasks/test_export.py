@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import subprocess
 import sys
 
 import numpy as np
@@ -12,9 +10,12 @@ import torch
 from PIL import Image
 
 import vitrail
+from tests import exporting
 from tests.engines.small import small_vit
+from tests.models.test_latent_diffusion import tiny as latent_diffusion
 from tests.pictures import EXAMPLES, noise, see_through
 from tests.reading import saved_tiny_clip
+from tests.talkers import tiny_talker
 from tests.test_cli import run
 from vitrail.errors import UsageError, VitrailError
 from vitrail.imaging.preprocess import Crop, Preprocess, Resize
@@ -22,25 +23,19 @@ from vitrail.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from vitrail.tasks.exports.readme import prepared
 
 CAT = EXAMPLES / "cat.jpg"
-RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 
 
 @pytest.fixture(params=["onnx", "openvino"])
 def engine(request) -> str:
-    for package in RUNTIMES[request.param]:
-        pytest.importorskip(package)
+    exporting.need(request.param)
     return request.param
 
 
 def run_readme(folder) -> list[str]:
     """Run the program in README.md as it is written, on the cat; what it prints."""
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     with Image.open(CAT) as cat:
         cat.save(folder / "picture.jpg", quality=95)
-    blocked = "import sys; sys.modules['torch'] = sys.modules['vitrail'] = None\n"  # neither is needed
-    done = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return exporting.run_program(exporting.program(folder), folder).splitlines()
 
 
 def test_a_classifier(engine, tmp_path):
@@ -72,6 +67,31 @@ def test_two_towers(engine, tmp_path):
     for line in printed:
         score, _, text = line.partition(" ")
         assert float(score) == pytest.approx(scores[text], abs=2e-4)
+
+
+def test_one_that_writes_and_one_that_makes_pictures(tmp_path):
+    exporting.need("onnx")
+    exporting.need("openvino")
+    exported = vitrail.export(tiny_talker(), tmp_path / "talk")
+    assert exported.files == ("README.md", "preprocess.json", "prompt.onnx", "token.onnx", "tokenizer.json")
+    assert (exported.error, exported.agreement) == (0, 1)
+    assert run_readme(tmp_path / "talk") == [
+        vitrail.caption(tmp_path / "talk" / "picture.jpg", model=tiny_talker()).text
+    ]
+    path = vitrail.save(latent_diffusion(), tmp_path / "tiny.safetensors")
+    done = run("export", path, tmp_path / "imagine", "--engine", "openvino", "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    networks = {f"{name}.{ending}" for name in ("text", "denoiser", "decoder") for ending in ("xml", "bin")}
+    assert set(said["files"]) == {"README.md", "sigmas.txt", "tokenizer.json", *networks}
+    assert said["error"] < 1e-4
+    assert said["agreement"] is None
+    exporting.run_program(exporting.program(tmp_path / "imagine"), tmp_path / "imagine")
+    with Image.open(tmp_path / "imagine" / "picture.png") as picture:
+        assert picture.size == (16, 16)
+    done = run("export", path, tmp_path / "out", "--engine", "openvino", "--precision", "int8")
+    assert done.exit_code == 2
+    assert "int8 is calibrated on pictures" in done.stderr
 
 
 def test_vectors_for_any_batch_on_the_command_line(tmp_path):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import exporting
 from tests.engines.small import relative
 from tests.models.test_generator import CONTEXT, VOCABULARY, lively
 from tests.models.test_latent_diffusion import tiny
 from tests.models.test_lsgm import SMALL
 from vitrail.checkpoints.tokenizers import read_clip
-from vitrail.engines import onnx, openvino
 from vitrail.errors import UsageError
 from vitrail.models.autoencoder_kl import AutoencoderKLConfig
 from vitrail.models.clip import CLIPTextConfig
@@ -38,7 +36,6 @@ from vitrail.models.unet import UNetConfig
 from vitrail.tasks.exports.generating import compared, files, graphs
 from vitrail.text.tokenizer import Tokenizer
 
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 CODER = AutoencoderKLConfig(image_size=4, widths=(8,), depth=1, middle_attention=False, groups=4)
 TEXT = CLIPTextConfig(vocabulary=len(VOCABULARY), context=CONTEXT, width=8, depth=2, heads=2, mlp_width=16)
 UNET = UNetConfig(
@@ -141,16 +138,9 @@ class Written:
 )
 def written(request, tmp_path_factory) -> Written:
     family, engine = request.param
-    for package in PACKAGES[engine]:
-        pytest.importorskip(package)
-    model, folder, run = MODELS[family](), tmp_path_factory.mktemp("written"), {}
-    for name, graph in graphs(model).items():
-        if engine == "onnx":
-            onnx.converted(model, graph).save(folder / f"{name}.onnx")
-            run[name] = onnx.running(folder / f"{name}.onnx")
-        else:
-            openvino.write(openvino.converted(model, graph), folder / f"{name}.xml")
-            run[name] = openvino.running(openvino.read(folder / f"{name}.xml"), "float32")
+    exporting.need(engine)
+    model, folder = MODELS[family](), tmp_path_factory.mktemp("written")
+    run = exporting.written(model, graphs(model), engine, folder)
     for name, text in files(model, engine, "float32").items():
         (folder / name).write_text(text, encoding="utf-8")
     return Written(model, folder, run, PROMPTS.get(family, LONG))
@@ -193,13 +183,11 @@ def test_what_is_told(written):
 @pytest.mark.filterwarnings("ignore:the prompt is longer")
 def test_the_program_in_the_readme(written):
     model, folder = written.model, written.folder
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = exporting.program(folder)
     if model.prompted:
         code, changed = re.subn('prompt = ".*?"(?=\n|  #)', lambda _: f"prompt = {written.prompt!r}", code)
         assert changed == 1
-    blocked = "import sys; sys.modules['torch'] = sys.modules['vitrail'] = None\n"  # neither is needed
-    done = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    exporting.run_program(code, folder)
     shape = (1, *model.latent_shape(model.usual.size))
     images = model.sample(
         model.condition([written.prompt]) if model.prompted else None,

@@ -1,8 +1,6 @@
 """What is written of networks that write: other programs read on as PyTorch does, and say the same."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import exporting
 from tests.pictures import noise
 from tests.smol import smol
 from tests.talkers import TEXTS, tiny_talker
 from vitrail.data.source import scaling
-from vitrail.engines import onnx, openvino
 from vitrail.engines.exported import twin
 from vitrail.engines.guard import answer, questions
 from vitrail.errors import UsageError, VitrailError
@@ -34,7 +32,6 @@ from vitrail.models.vit import ViTConfig
 from vitrail.tasks.exports import writing
 from vitrail.text.train import train_tokenizer
 
-RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 TOKENIZER = train_tokenizer(TEXTS, 400, 48)
 WORDS = TOKENIZER.backend.get_vocab_size()
 SMALL = {"width": 24, "heads": 2, "mlp_width": 48}
@@ -89,16 +86,9 @@ class Written:
 @pytest.fixture(scope="module", params=COMBINED)
 def written(request, tmp_path_factory) -> Written:
     family, engine = request.param.split()
-    for package in RUNTIMES[engine]:
-        pytest.importorskip(package)
-    folder, model, run = tmp_path_factory.mktemp("written"), NETWORKS[family](), {}
-    for name, graph in writing.graphs(model).items():
-        if engine == "onnx":
-            onnx.converted(model, graph).save(folder / f"{name}.onnx")
-            run[name] = onnx.running(folder / f"{name}.onnx")
-        else:
-            openvino.write(openvino.converted(model, graph), folder / f"{name}.xml")
-            run[name] = openvino.running(openvino.read(folder / f"{name}.xml"), "float32")
+    exporting.need(engine)
+    folder, model = tmp_path_factory.mktemp("written"), NETWORKS[family]()
+    run = exporting.written(model, writing.graphs(model), engine, folder)
     noise(30, 25).save(folder / "picture.jpg", "png")  # whose pixels stay as they are
     return Written(model, engine, folder, run)
 
@@ -126,15 +116,10 @@ def run_program(written: Written, text: str) -> str:
     """What the program prints that README.md has, with this text in it."""
     for file, content in writing.files(written.model, written.engine, "float32").items():
         (written.folder / file).write_text(content, encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", (written.folder / "README.md").read_text("utf-8"), re.DOTALL)
+    code = exporting.program(written.folder)
     code, changed = re.subn(r'^text = ".*"', f'text = "{text}"', code, flags=re.MULTILINE)
     assert changed == 1
-    blocked = "import sys; sys.modules['torch'] = sys.modules['vitrail'] = None\n"  # neither is needed
-    done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", blocked + code], capture_output=True, encoding="utf-8", cwd=written.folder
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return exporting.run_program(code, written.folder)
 
 
 def said(model: LanguageModel, text: str) -> list[int]:

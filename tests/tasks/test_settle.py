@@ -1,6 +1,5 @@
 """Before much work the fastest engine is found, once; before little, or where an engine was named, nothing is."""
 
-import os
 import sys
 
 import pytest
@@ -10,6 +9,7 @@ import vitrail
 from tests.engines.small import packable, small_vit
 from tests.pictures import noise
 from tests.test_cli import run
+from vitrail.engines import machine
 from vitrail.imaging.inputs import find_inputs
 from vitrail.tasks import settle as module
 from vitrail.tasks.models import forget
@@ -21,7 +21,7 @@ pytestmark = packable  # or there is but one engine that is not slow to make
 @pytest.fixture(autouse=True)
 def _empty(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "MANY", COMPARED)
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)  # other tests run beside
+    monkeypatch.setattr(machine, "taken", lambda before, after: 0.0)  # other tests run beside
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
     for package in ("openvino", "onnx"):  # which take their time, and are tuned elsewhere
         monkeypatch.setitem(sys.modules, package, None)
@@ -84,7 +84,7 @@ def test_what_cannot_be_measured_is_done_as_guessed(small, folder, monkeypatch, 
     assert settle(model, find_inputs(folder)[:10]) is None  # too few
     assert settle(model, find_inputs(folder), 0) is None  # which is said by who uses it
     with monkeypatch.context() as crowd:
-        crowd.setattr(os, "getloadavg", lambda: (1e3, 1e3, 1e3), raising=False)
+        crowd.setattr(machine, "taken", lambda before, after: 0.9)
         assert settle(model, find_inputs(folder)) is None
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "file"))

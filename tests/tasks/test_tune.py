@@ -1,7 +1,7 @@
 """`vitrail tune`: a table, a memory, and nothing that strays."""
 
 import json
-import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from tests.engines.small import packable, small_vit
 from tests.pictures import noise
 from tests.talkers import tiny_talker
 from tests.test_cli import run
+from vitrail.engines import machine
 from vitrail.engines.guard import LIMITS, Limit
 from vitrail.engines.remembered import told
 from vitrail.errors import UsageError
@@ -112,10 +113,18 @@ def test_a_missing_extra_is_left_out_with_a_word(small, monkeypatch):
 
 
 def test_a_busy_machine_is_said(small, monkeypatch):
-    for load, said in ((0.0, False), (100.0 * (os.cpu_count() or 1), True)):
-        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, load, load), raising=False)
+    for share, said in ((0.1, False), (0.9, True)):
+        monkeypatch.setattr(machine, "taken", lambda before, after, share=share: share)
         tuning = vitrail.tune(small, batch=(1,), engines=["eager:bfloat16"], rounds=1)
-        assert any("other programs were running" in sentence for sentence in tuning.left_out) == said
+        assert any("other programs took 90% of the machine" in sentence for sentence in tuning.left_out) == said
+
+
+def test_how_busy_a_machine_is():
+    idle, busy = [100, 0, 50, 1000, 10, 0, 0, 0, 0, 0], [130, 0, 60, 1050, 20, 0, 0, 0, 0, 0]
+    assert machine.taken(idle, busy) == pytest.approx(0.4)  # 40 of 100, 60 of which were idle or waited for a disk
+    assert machine.taken([], []) == 0
+    assert machine.taken(idle, idle) == 0
+    assert not Path("/proc/stat").exists() or len(machine._jiffies()) > 4
 
 
 def test_on_the_command_line(small, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """What a measured time depends on: the machine, the share of it that a process may use, and versions."""
 
-import os
 import platform
+import time
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 
@@ -10,8 +11,11 @@ import torch
 import vitrail
 from vitrail.engines.threads import cores
 
-BUSY = 0.75
-"""Threads that were running in the last minute, to each core of the machine."""
+BUSY = 0.4
+"""The share of the machine that others may take while engines are measured."""
+
+WATCHED = 0.3
+"""Seconds."""
 
 PACKAGES = ("torch", "openvino", "onnxruntime")
 """Whose versions decide what is fast."""
@@ -39,13 +43,27 @@ def machine() -> dict[str, str | int]:
 
 
 def busy() -> str | None:
-    """A sentence where other programs take most of the machine, so that times say little; None where they do not."""
-    if not hasattr(os, "getloadavg"):
-        return None
-    load, count = os.getloadavg()[0], os.cpu_count() or 1
-    if load < BUSY * count:
-        return None
-    return f"other programs were running (load {load:.1f} on {count} cores): measure again when they are done"
+    """A sentence where other programs take much of the machine, so that times say little; None where they do not."""
+    before = _jiffies()
+    time.sleep(WATCHED)
+    share = taken(before, _jiffies())
+    return None if share < BUSY else f"other programs took {share:.0%} of the machine: measure again when they are done"
+
+
+def taken(before: Sequence[int], after: Sequence[int]) -> float:
+    """The share of its processors' time that a machine was not idle, between two looks at /proc/stat's first line."""
+    passed = [late - early for early, late in zip(before, after, strict=True)]
+    idle = sum(passed[3:5])  # waiting for a disk, too
+    return 1 - idle / sum(passed) if sum(passed) > 0 else 0.0
+
+
+def _jiffies() -> list[int]:
+    """What the processors' time went into since the system started; [] where it does not say."""
+    try:
+        with open("/proc/stat", encoding="utf-8") as file:
+            return [int(number) for number in file.readline().split()[1:]]
+    except (OSError, ValueError):
+        return []
 
 
 @cache
