@@ -1,6 +1,7 @@
 """Shared fixtures, and what lets the reference libraries import beside a CPU build of torch."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from vitrail.evaluation.torchmetrics import declare_missing_operators
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the tests never need the network
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
+
+# OpenVINO reports its use to its makers, by a process that it forks from ours with all of its threads: not from a test,
+# whoever of us imports it first.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 declare_missing_operators()  # or timm and transformers could not import beside a CPU build of torch
 
