@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vitrail.engines.entries import Entry, Run
-from vitrail.engines.exported import twin
+from vitrail.engines.exported import unprepared
 from vitrail.engines.packed import can_pack, pack
 from vitrail.models.model import Model
 
@@ -28,10 +28,7 @@ class CastEntry(Entry):
 
     def copied(self) -> Model:
         """A copy of the network in the engine's float type, on PyTorch alone."""
-        copied = twin(self.model)
-        for name in copied.entries:
-            vars(copied).pop(name, None)
-        return copied.to(getattr(torch, self.precision))
+        return unprepared(self.model).to(getattr(torch, self.precision))
 
 
 class PackedCastEntry(CastEntry):

@@ -15,7 +15,7 @@ from vitrail.errors import ImageError, UsageError, VitrailError, first_line
 from vitrail.imaging.inputs import Input
 from vitrail.imaging.open import Picture, printable
 from vitrail.models.model import Model
-from vitrail.tasks.models import engine_of
+from vitrail.tasks.models import engine_for
 
 Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
@@ -90,7 +90,7 @@ def in_batches(
         run_together,
         batch_size=batch_size,
         allow_private=allow_private,
-        enough=None if "float32" in engine_of(model, 1 if len(inputs) == 1 else None) else model.preprocess.enough,
+        enough=None if "float32" in engine_for(model, inputs) else model.preprocess.enough,
     )
 
 

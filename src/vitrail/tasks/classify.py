@@ -14,7 +14,7 @@ from vitrail.imaging.open import printable
 from vitrail.models.image_text import ImageText
 from vitrail.models.model import Model
 from vitrail.tasks.batches import Failure, in_batches, one_or_all
-from vitrail.tasks.models import engine_of, get_model, name_of
+from vitrail.tasks.models import engine_for, get_model, name_of
 from vitrail.tasks.settle import settle
 from vitrail.tasks.zero_shot import SCORED, Scoring, Words, classifier, get_image_text
 
@@ -175,7 +175,7 @@ def classify_each(
     else:
         run, scoring = _by_classes(model, top), None
     results = in_batches(inputs, model, run, batch_size=batch_size, allow_private=allow_private)
-    name, engine = name_of(model), engine_of(model, 1 if len(inputs) == 1 else None)
+    name, engine = name_of(model), engine_for(model, inputs)
     return (
         result if isinstance(result, Failure) else Classification(input.name, name, engine, result, scoring, input)
         for input, result in results

@@ -11,7 +11,7 @@ from vitrail.imaging.inputs import Input, find_inputs
 from vitrail.imaging.open import printable
 from vitrail.models.model import Model
 from vitrail.tasks.batches import Failure, in_batches, one_or_all
-from vitrail.tasks.models import engine_of, get_model, name_of
+from vitrail.tasks.models import engine_for, get_model, name_of
 from vitrail.tasks.settle import settle
 
 
@@ -92,7 +92,7 @@ def embed_each(
         return [vector.copy() for vector in vectors]  # one that is kept does not keep its batch
 
     results = in_batches(inputs, model, run, batch_size=batch_size, allow_private=allow_private)
-    name, engine = name_of(model), engine_of(model, 1 if len(inputs) == 1 else None)
+    name, engine = name_of(model), engine_for(model, inputs)
     return (
         result if isinstance(result, Failure) else Embedding(input.name, name, engine, result)
         for input, result in results

@@ -1,6 +1,7 @@
 """The network that a verb runs: named, loaded already, or the one that is taken when nothing is said."""
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 
@@ -94,6 +95,11 @@ def engine_of(model: Model, batch: int | None = None, *, place: bool = True) -> 
     else:
         engine = (None if batch is None else running(model, batch)) or model.origin.engine
     return f"{engine} on {model.device}" if place and model.device.type != "cpu" else engine
+
+
+def engine_for(model: Model, inputs: Sequence[object]) -> str:
+    """What results say of how these inputs ran: of a single one what runs one picture, of several all that run some."""
+    return engine_of(model, 1 if len(inputs) == 1 else None)
 
 
 def forget() -> None:

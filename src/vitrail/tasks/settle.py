@@ -54,11 +54,9 @@ def settle(
     from vitrail.engines.timing import seconds_of
     from vitrail.tasks.tune import tune
 
-    if busy():
-        return None
     image = torch.zeros(1, network.preprocess.channels, *size)
     answer(network, image)  # lays the weights out
-    if min(seconds_of(lambda: answer(network, image)) for _ in range(2)) * len(inputs) < LONG:
+    if min(seconds_of(lambda: answer(network, image)) for _ in range(2)) * len(inputs) < LONG or busy():
         return None
     seen = _whole(inputs)
     if len(seen) < max(COMPARED // 2, batch_size):
